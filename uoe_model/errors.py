@@ -1,0 +1,33 @@
+"""Every error a user can cause, as one tree: each message names the value, what is allowed, and what to do next."""
+
+
+class UoEError(Exception):
+    """Base of all errors that are shown to a user as a sentence instead of a traceback."""
+
+
+class ConfigError(UoEError):
+    """A model or router configuration contradicts itself or asks for something that cannot be computed."""
+
+
+class InputError(UoEError):
+    """Text or an image that cannot be run: empty, too large, damaged, or not what its name says."""
+
+
+class CheckpointError(UoEError):
+    """A folder is no checkpoint that this project can load."""
+
+
+class TraceError(UoEError):
+    """A routing trace breaks one of its own invariants."""
+
+
+class TraceFormatError(TraceError):
+    """A file is no routing trace, or one that this version cannot read."""
+
+
+class CaptureError(UoEError):
+    """What was captured does not agree with what the model was asked to do."""
+
+
+class DeviceError(UoEError):
+    """The device ran out of memory or is not there."""
