@@ -1,0 +1,19 @@
+"""Which implementation of the experts runs. The only file that asks what hardware is there."""
+
+from typing import Final, Literal
+
+import torch
+
+Backend = Literal["plain"]
+
+BACKEND: Final[Backend] = "plain"
+"""Plain PyTorch, on every device."""
+
+
+def pick_device(wanted: str = "auto") -> torch.device:
+    """The device to run on: `auto` is the first CUDA or Apple GPU, else the CPU."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")

@@ -1,0 +1,253 @@
+"""Who goes where: every unit's (or example's) choice of experts, the gates, and what happens when an expert is full."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uoe_model.config import MINIMUM_CAUSAL_CAPACITY, Gate, RouterConfig
+from uoe_model.layout import RoutingLayout
+
+UNLIMITED: Final = -1
+"""Capacity of an expert that is never full."""
+
+NOBODY: Final = -1
+"""Expert id of a column that is no request."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RoutingDecision:
+    """What one router decided, per unit; K columns in order of preference.
+
+    Over the valid units of a layout N counts those; in a model's output N = B * T and padding holds no request.
+
+    Attributes:
+        logits_NE: float32 (float64 in a float64 model), before softmax; of the unit's patch.
+        expert_NK: int64, requested experts; -1 where there is no request (expert choice, padding).
+        gate_NK: float, weight applied to the expert's output; 0 where not kept.
+        kept_NK: bool, whether the expert had a slot.
+        capacity_G: int64, patches an expert takes of each example (-1 unlimited); under `position` admission the value
+            at the last patch.
+    """
+
+    logits_NE: Tensor
+    expert_NK: Tensor
+    gate_NK: Tensor
+    kept_NK: Tensor
+    capacity_G: Tensor
+
+    def spread(self, layout: RoutingLayout) -> "RoutingDecision":
+        """The same decision on the flattened grid of B * T units."""
+        if layout.is_full:
+            return self
+        return RoutingDecision(
+            logits_NE=layout.spread(self.logits_NE),
+            expert_NK=layout.spread(self.expert_NK, NOBODY),
+            gate_NK=layout.spread(self.gate_NK),
+            kept_NK=layout.spread(self.kept_NK),
+            capacity_G=self.capacity_G,
+        )
+
+
+ReplaceLogits = Callable[[int, Tensor, RoutingLayout, Tensor], Tensor]
+"""(site_id, logits_ME, layout, router_input_MD) -> logits_ME."""
+
+
+class Unset:
+    """Type of `UNSET`: an override that leaves the trained value alone."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RoutingOverrides:
+    """Changes to the routing of one call; the model is not touched.
+
+    Attributes:
+        capacity_factor: another f (None: never full); `UNSET` keeps the model's.
+        num_experts_per_tok: another k. gate: another gate.
+        replace_logits: called with every site's logits, returns the ones to route by.
+        sites: site ids that the overrides touch; None means all.
+    """
+
+    capacity_factor: float | None | Unset = UNSET
+    num_experts_per_tok: int | None = None
+    gate: Gate | None = None
+    replace_logits: ReplaceLogits | None = None
+    sites: frozenset[int] | None = None
+
+    def touches(self, site_id: int) -> bool:
+        """Whether these overrides apply to a site."""
+        return self.sites is None or site_id in self.sites
+
+    def apply(self, config: RouterConfig) -> RouterConfig:
+        """The router configuration of this call.
+
+        Raises:
+            ConfigError: the overridden values do not fit the router.
+        """
+        changes: dict[str, object] = {}
+        if not isinstance(self.capacity_factor, Unset):
+            changes["capacity_factor"] = self.capacity_factor
+        if self.num_experts_per_tok is not None:
+            changes["num_experts_per_tok"] = self.num_experts_per_tok
+        if self.gate is not None:
+            changes["gate"] = self.gate
+        return dataclasses.replace(config, **changes) if changes else config  # type: ignore[arg-type]
+
+
+class Router(nn.Module):
+    """One linear map from a unit to expert logits, always computed in float32 or better."""
+
+    def __init__(self, width: int, config: RouterConfig, site_id: int) -> None:
+        super().__init__()
+        self.config = config
+        self.site_id = site_id
+        self.weight = nn.Parameter(torch.empty(config.num_experts, width))
+
+    def forward(
+        self, x_ND: Tensor, layout: RoutingLayout, *, causal: bool, overrides: RoutingOverrides | None = None
+    ) -> RoutingDecision:
+        """Decide for all valid units of a batch.
+
+        Args:
+            x_ND: the normed input of the block. causal: a patch is decided by its first unit, not by their mean.
+        """
+        config, replace = self.config, None
+        if overrides is not None and overrides.touches(self.site_id):
+            config, replace = overrides.apply(config), overrides.replace_logits
+        patches = layout.whole_examples if config.selection == "expert" else layout
+        logits_ME = self.logits(x_ND, patches, causal=causal)
+        if replace is not None:
+            router_input_MD = _patch_input(x_ND, patches, causal=causal)
+            logits_ME = replace(self.site_id, logits_ME, patches, router_input_MD)
+        return decide(logits_ME, config, patches)
+
+    def logits(self, x_ND: Tensor, layout: RoutingLayout, *, causal: bool) -> Tensor:
+        """Logits (M, E) of all patches, float32 or better."""
+        with torch.autocast(x_ND.device.type, enabled=False):
+            dtype = torch.promote_types(x_ND.dtype, torch.float32)
+            return F.linear(_patch_input(x_ND, layout, causal=causal).to(dtype), self.weight.to(dtype))
+
+
+def _patch_input(x_ND: Tensor, layout: RoutingLayout, *, causal: bool) -> Tensor:
+    """What the router sees of each patch (M, D): its first unit if causal, else the mean of its units."""
+    if layout.num_patches == layout.num_units:
+        return x_ND
+    if causal:
+        return x_ND.index_select(0, layout.first_M)
+    dtype = torch.promote_types(x_ND.dtype, torch.float32)
+    total_MD = x_ND.new_zeros((layout.num_patches, x_ND.shape[1]), dtype=dtype)
+    total_MD = total_MD.index_add(0, layout.patch_N, x_ND.to(dtype))
+    return total_MD / torch.bincount(layout.patch_N, minlength=layout.num_patches).unsqueeze(1).to(dtype)
+
+
+def decide(logits_ME: Tensor, config: RouterConfig, layout: RoutingLayout) -> RoutingDecision:
+    """Turn the logits of all patches into requests, gates and slots of all units."""
+    p_ME = logits_ME.softmax(-1)
+    capacity_G = example_capacity(config, layout.patches_G)
+    if config.selection == "expert_choice":
+        picked_ME = admit(p_ME, torch.ones_like(p_ME, dtype=torch.bool), capacity_G, "score", config, layout)
+        expert_MK, requested_MK = _rank_picked(p_ME, picked_ME)
+        kept_MK = requested_MK
+    else:
+        expert_MK = _prefer(p_ME)[:, : config.num_experts_per_tok]
+        requested_MK = torch.ones_like(expert_MK, dtype=torch.bool)
+        if config.capacity_factor is None:
+            kept_MK = requested_MK
+        else:
+            requested_ME = torch.zeros_like(p_ME, dtype=torch.bool).scatter(1, expert_MK, True)
+            kept_ME = admit(p_ME, requested_ME, capacity_G, config.admission, config, layout)
+            kept_MK = kept_ME.gather(1, expert_MK)
+    gate_MK = gates(p_ME.gather(1, expert_MK.clamp_min(0)), requested_MK, config.gate) * kept_MK
+    decision = RoutingDecision(
+        logits_NE=logits_ME, expert_NK=expert_MK, gate_NK=gate_MK, kept_NK=kept_MK, capacity_G=capacity_G
+    )
+    if layout.num_patches == layout.num_units:
+        return decision
+    rows = {f: getattr(decision, f).index_select(0, layout.patch_N) for f in ("logits_NE", "expert_NK", "gate_NK")}
+    return dataclasses.replace(decision, **rows, kept_NK=kept_MK.index_select(0, layout.patch_N))
+
+
+def example_capacity(config: RouterConfig, patches_G: Tensor) -> Tensor:
+    """Patches one expert may take of each example, C = ceil(f * k * patches / E); int64, -1 unlimited.
+
+    Under `position` admission this is the value at the example's last patch, at least 4.
+    """
+    if config.capacity_factor is None:
+        return torch.full_like(patches_G, UNLIMITED)
+    capacity_G = _share_of(patches_G, config.capacity_factor * config.num_experts_per_tok, config.num_experts)
+    return capacity_G.clamp_min(MINIMUM_CAUSAL_CAPACITY) if config.admission == "position" else capacity_G
+
+
+def _share_of(patches: Tensor, requests_per_patch: float, num_experts: int) -> Tensor:
+    """ceil(requests_per_patch * patches / num_experts), int64."""
+    return (patches.double() * requests_per_patch / num_experts).ceil().long()
+
+
+def _prefer(p_ME: Tensor) -> Tensor:
+    """Expert ids by falling probability; the lower id first where they tie."""
+    return p_ME.sort(dim=-1, descending=True, stable=True).indices
+
+
+def _rank_picked(p_ME: Tensor, picked_ME: Tensor) -> tuple[Tensor, Tensor]:
+    """Picked experts of each patch by falling probability, -1 after the last; K is the largest number of picks."""
+    columns = max(int(picked_ME.sum(-1).max()), 1) if picked_ME.numel() else 1
+    expert_MK = _prefer(p_ME.masked_fill(~picked_ME, -1.0))[:, :columns]
+    picked_MK = picked_ME.gather(1, expert_MK)
+    return expert_MK.masked_fill(~picked_MK, NOBODY), picked_MK
+
+
+def gates(p_MK: Tensor, requested_MK: Tensor, gate: Gate) -> Tensor:
+    """Weights of the requested experts before capacity; 0 where there is no request."""
+    asked_MK = requested_MK.to(p_MK.dtype)
+    if gate == "one":
+        return asked_MK
+    p_MK = p_MK * asked_MK
+    if gate == "probability":
+        return p_MK
+    total_M1 = p_MK.sum(-1, keepdim=True).clamp_min(torch.finfo(p_MK.dtype).tiny)
+    return asked_MK.sum(-1, keepdim=True) * p_MK / total_M1
+
+
+def admit(
+    p_ME: Tensor,
+    requested_ME: Tensor,
+    capacity_G: Tensor,
+    admission: str,
+    config: RouterConfig,
+    layout: RoutingLayout,
+) -> Tensor:
+    """Decide which requests get a slot: THE place where an expert is full.
+
+    `score`: the C most probable requests of each example, the lower position first where they tie. `position`: a
+    request of patch t is kept while the expert has kept fewer than C(t) = max(4, ceil(f * k * (t + 1) / E)) earlier
+    ones.
+
+    Returns:
+        bool (M, E), a subset of `requested_ME`.
+    """
+    if config.capacity_factor is None or not requested_ME.numel():
+        return requested_ME
+    if admission == "score":
+        key_GEP = layout.to_grid(p_ME.detach().masked_fill(~requested_ME, -1.0), -1.0)
+        order_GEP = key_GEP.sort(dim=-1, descending=True, stable=True).indices
+        in_time_GEP = torch.arange(layout.longest, device=p_ME.device) < capacity_G.view(-1, 1, 1)
+        kept_GEP = torch.zeros_like(key_GEP, dtype=torch.bool).scatter(2, order_GEP, in_time_GEP.expand_as(order_GEP))
+        return layout.from_grid(kept_GEP) & requested_ME
+    asked_GEP = layout.to_grid(requested_ME.int(), 0)
+    asked_GEP = asked_GEP.cumsum(-1)
+    time_P = torch.arange(1, layout.longest + 1, device=p_ME.device)
+    requests_per_patch = config.capacity_factor * config.num_experts_per_tok
+    capacity_P = _share_of(time_P, requests_per_patch, config.num_experts).clamp_min(MINIMUM_CAUSAL_CAPACITY)
+    # kept(t) = min(kept(t-1) + request(t), C(t)), unrolled: the tightest earlier limit plus what was asked since.
+    kept_GEP = asked_GEP + (capacity_P - asked_GEP).cummin(-1).values.clamp_max(0)
+    is_kept_GEP = kept_GEP.diff(dim=-1, prepend=kept_GEP.new_zeros((*kept_GEP.shape[:2], 1))) > 0
+    return layout.from_grid(is_kept_GEP) & requested_ME
