@@ -1,0 +1,75 @@
+"""`python -m uoe_model.training image|text --data DIR`: train, resume, evaluate."""
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from uoe_model.errors import UoEError
+from uoe_model.training.loop import Limits, Trainer
+from uoe_model.training.settings import Training, default_settings, load_settings
+from uoe_model.training.tasks import build_task
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; user errors become one sentence on stderr."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    try:
+        train(options)
+    except UoEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train as the options say."""
+    output = options.output or Path("runs") / options.kind
+    settings = chosen_settings(options, output)
+    task = build_task(settings, options.data, output)
+    trainer = Trainer(settings, task, output, resume=options.resume)
+    trainer.run(Limits(stop_after=options.stop_after, max_seconds=options.max_seconds))
+
+
+def chosen_settings(options: argparse.Namespace, output: Path) -> Training:
+    """The settings of the file, of the resumed run, or the shipped ones, with the options' changes."""
+    stored = output / "training_config.json"
+    if options.config is not None:
+        settings = load_settings(options.kind, options.config)
+    elif options.resume and stored.is_file():
+        settings = load_settings(options.kind, stored)
+    else:
+        settings = default_settings(options.kind)
+    changes = {"seed": options.seed, "steps": options.max_steps, "device": options.device}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if options.frozen_routers:
+        changes["frozen_routers"] = True
+    return dataclasses.replace(settings, **changes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m uoe_model.training", description=__doc__)
+    parser.add_argument("kind", choices=("image", "text"), help="which model")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds images/ and text/")
+    parser.add_argument("--output", type=Path, help="where the run is written; runs/image or runs/text by default")
+    parser.add_argument("--config", type=Path, help="JSON file of all hyper-parameters; the shipped one by default")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the output folder")
+    parser.add_argument("--seed", type=int, help="of weights and data order")
+    parser.add_argument("--frozen-routers", action="store_true", help="routers keep their random initial weights")
+    parser.add_argument("--max-steps", type=int, help="length of the schedule, instead of the settings' steps")
+    parser.add_argument("--stop-after", type=int, help="pause after this step of the schedule; --resume goes on")
+    parser.add_argument("--max-seconds", type=float, help="pause after this time; --resume goes on")
+    parser.add_argument("--threads", type=int, help="processor threads for torch")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="instead of the settings' device")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
