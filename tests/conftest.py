@@ -1,0 +1,48 @@
+"""Settings every test runs under: offline, one thread, repeatable, and no silent skips."""
+
+import os
+
+# Read when torch, tokenizers and huggingface_hub are first imported, so they stand before everything else.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import shutil
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find_browser() -> str | None:
+    """Path of the chromium that browser tests drive; None if there is none."""
+    return next((path for path in map(shutil.which, BROWSERS) if path), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            _skip(items, "gpu", "no CUDA device on this machine")
+    if find_browser() is None:
+        _skip(items, "browser", f"none of {', '.join(BROWSERS)} is installed")
+
+
+def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
+    for item in items:
+        if item.get_closest_marker(marker):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """Executable to pass to playwright's `chromium.launch(executable_path=...)`."""
+    path = find_browser()
+    if path is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    return path
