@@ -270,13 +270,15 @@ def occupancy_problems(
 ) -> list[str]:
     """Check that no expert keeps more patches of an example than its capacity there."""
     num_examples = int(units.example_id[-1]) + 1 if len(units) else 0
-    counted = (assignments.status == KEPT) & units.first_of_patch()[assignments.unit_id]
-    if not num_examples or not (capacities.capacity >= 0).any():
+    if not num_examples or not len(assignments):
         return []
     widest = int(sites.num_experts.max())
-    cell = assignments.site_id[counted].astype(np.int64) * num_examples
-    cell += units.example_id[assignments.unit_id[counted]]
-    slot = cell * widest + assignments.expert_id[counted]
+    cell = assignments.site_id.astype(np.int64) * num_examples + units.example_id[assignments.unit_id]
+    endless = (assignments.status == DROPPED) & (capacities.capacity[cell] == -1)
+    if endless.any():
+        return _rows("assignments: nothing can be dropped where capacity is -1, unlimited", endless)
+    counted = (assignments.status == KEPT) & units.first_of_patch()[assignments.unit_id]
+    slot = cell[counted] * widest + assignments.expert_id[counted]
     if len(sites) * num_examples * widest <= 4 * len(slot) + 2**20:
         kept = np.bincount(slot)
         slots = np.flatnonzero(kept)

@@ -71,7 +71,7 @@ def column_types(table: type[Any]) -> dict[str, tuple[np.dtype[Any], bool]]:
     Returns:
         For every column, in order: its exact dtype (object for strings), and whether it may be None.
     """
-    return _column_types(table)
+    return _column_types(table)  # type: ignore[arg-type]  # mypy takes a class for one of its instances here
 
 
 @cache
