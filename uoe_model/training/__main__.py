@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from uoe_model.errors import UoEError
 from uoe_model.training.loop import Limits, Trainer
+from uoe_model.training.memory import keep_freed_memory
 from uoe_model.training.settings import Training, default_settings, load_settings
 from uoe_model.training.tasks import build_task
 
@@ -19,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; user errors become one sentence on stderr."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    keep_freed_memory()
+    disable_progress_bar()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     try:

@@ -35,7 +35,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
         torch.save(dict(state), file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    unfinished.replace(path)
     return path
 
 

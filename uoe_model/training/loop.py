@@ -59,7 +59,7 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             if settings.frozen_routers and is_router(name):
                 parameter.requires_grad_(False)
-        self.model.to(self.device)
+        self.model.to(torch.device(self.device))
         self.optimizer = build_optimizer(self.model, settings)
         self.average = AveragedWeights(self.model, settings.ema_decay) if settings.ema_decay else None
         self.step = 0
@@ -76,7 +76,10 @@ class Trainer:
         last = settings.steps if limits.stop_after is None else min(settings.steps, limits.stop_after)
         began, spent = time.monotonic(), self.seconds
         means, units, logged = RunningMeans(), 0, time.monotonic()
-        with _stop_signals() as stopped, tqdm(total=settings.steps, initial=self.step, unit="step") as bar:
+        with (
+            _stop_signals() as stopped,
+            tqdm(total=settings.steps, initial=self.step, unit="step", mininterval=1) as bar,
+        ):
             while self.step < last and not stopped:
                 numbers, batch_units = self._train_step()
                 means.add(numbers)
@@ -139,7 +142,7 @@ class Trainer:
             output = self.model(**batch)
             loss = self.task.loss(output, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimizer.step()
         self.step += 1
@@ -152,7 +155,7 @@ class Trainer:
             "z_loss": output.z_loss,
             "gradient_norm": norm,
         }
-        units = int(output.decisions[0].valid_N.numel())
+        units = len(output.decisions[0].logits_NE)
         return numbers | dropped_shares(output.decisions), units
 
     @contextlib.contextmanager

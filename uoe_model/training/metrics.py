@@ -3,12 +3,12 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from uoe_model.config import BLOCKS
+from uoe_model.router import RoutingDecision
 
 
 class RunningMeans:
@@ -33,13 +33,13 @@ class RunningMeans:
 
 
 @torch.no_grad()
-def dropped_shares(decisions: Sequence[Any]) -> dict[str, Tensor]:
+def dropped_shares(decisions: Sequence[RoutingDecision]) -> dict[str, Tensor]:
     """Dropped share of the requested assignments, pooled over the sites of each kind of block."""
     shares: dict[str, Tensor] = {}
     for offset, block in enumerate(BLOCKS):
         sites = decisions[offset :: len(BLOCKS)]
-        requested = torch.stack([((site.expert_NK >= 0) & site.valid_N[:, None]).sum() for site in sites]).sum()
-        kept = torch.stack([(site.kept_NK & site.valid_N[:, None]).sum() for site in sites]).sum()
+        requested = torch.stack([(site.expert_NK >= 0).sum() for site in sites]).sum()
+        kept = torch.stack([site.kept_NK.sum() for site in sites]).sum()
         shares[f"dropped_share_{block}"] = 1 - kept / requested.clamp(min=1)
     return shares
 

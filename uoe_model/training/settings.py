@@ -110,7 +110,9 @@ class Training:
         unknown = sorted(set(fields) - known)
         if unknown:
             raise ConfigError(f"{cls.__name__}: unknown fields {unknown}; known are {sorted(known)}")
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
         try:
             return cls(**values)
         except TypeError as error:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
 from uoe_model.processors.image import UoEImageProcessor
-from uoe_model.processors.text import build_tokenizer
+from uoe_model.processors.text import build_tokenizer, load_tokenizer
 from uoe_model.training.image_data import Normalisation, augment, epoch_indices, load_images, seeded_generator
 from uoe_model.training.settings import ImageTraining, TextTraining, Training
 from uoe_model.training.text_data import TextBatches, load_documents, read_texts
@@ -64,12 +64,13 @@ class ImageTask:
         return {"pixel_values": self._normalisation.apply(pixels), "labels": self._train.labels[picked]}
 
     def loss(self, output: Any, batch: dict[str, Tensor]) -> Tensor:
+        loss: Tensor = output.loss
         if not self._settings.label_smoothing:
-            return output.loss
+            return loss
         smoothed = nn.functional.cross_entropy(
             output.logits.float(), batch["labels"], label_smoothing=self._settings.label_smoothing
         )
-        return output.loss - output.cross_entropy + smoothed
+        return loss - output.cross_entropy + smoothed
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: str) -> dict[str, float]:
@@ -101,7 +102,7 @@ class TextTask:
         self._settings = settings
         config = settings.build_config()
         context = config.max_position_embeddings
-        self._tokenizer = self._load_tokenizer(data, output / "tokenizer", config.vocab_size)
+        self._tokenizer = self._load_tokenizer(data, output / "tokenizer", config.vocab_size, context)
         train, valid = (
             load_documents(data / "text" / f"{name}.parquet", self._tokenizer, cache=output / "data")
             for name in ("train", "valid")
@@ -111,11 +112,11 @@ class TextTask:
         self._validation = cut_examples(valid, context=context, limit=settings.validation_windows)
 
     @staticmethod
-    def _load_tokenizer(data: Path, folder: Path, vocab_size: int) -> PreTrainedTokenizerFast:
+    def _load_tokenizer(data: Path, folder: Path, vocab_size: int, context: int) -> PreTrainedTokenizerFast:
         if not folder.is_dir():
             texts, _ = read_texts(data / "text" / "train.parquet")
-            build_tokenizer(texts, vocab_size).save_pretrained(folder)
-        return PreTrainedTokenizerFast.from_pretrained(folder)
+            build_tokenizer(texts, vocab_size=vocab_size, context_length=context).save_pretrained(folder)
+        return load_tokenizer(folder)
 
     def build_model(self) -> PreTrainedModel:
         config = self._settings.build_config()
@@ -128,7 +129,8 @@ class TextTask:
 
     def loss(self, output: Any, batch: dict[str, Tensor]) -> Tensor:
         del batch
-        return output.loss
+        loss: Tensor = output.loss
+        return loss
 
     def validate(self, model: nn.Module, device: str) -> dict[str, float]:
         sums = example_losses(

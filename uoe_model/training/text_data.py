@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from uoe_model.errors import InputError
+from uoe_model.processors.text import tokenizer_digest
 from uoe_model.training.image_data import seeded_generator
 
 IGNORED_LABEL = -100
@@ -70,14 +71,14 @@ def load_documents(path: Path, tokenizer: PreTrainedTokenizerFast, *, cache: Pat
     texts, domain_names = read_texts(path)
     domains = tuple(sorted(set(domain_names)))
     digest = hashlib.sha256(path.read_bytes())
-    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    digest.update(tokenizer_digest(tokenizer).encode())
     stored = None if cache is None else cache / f"{path.stem}-{digest.hexdigest()[:16]}.npy"
     lengths_stored = None if stored is None else stored.with_suffix(".lengths.npy")
     token_bytes = token_byte_counts(tokenizer)
     if stored is not None and lengths_stored is not None and stored.is_file() and lengths_stored.is_file():
         tokens, lengths = np.load(stored), np.load(lengths_stored)
     else:
-        encoded = [item.ids for item in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)]
+        encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         for text, ids in zip(texts, encoded, strict=True):
             if int(token_bytes[ids].sum()) != len(text.encode()):
                 raise InputError(f"{path}: the tokenizer does not keep every byte of {text[:40]!r}...")
