@@ -1,0 +1,93 @@
+"""Where along the input requests were dropped, one lane per site."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.figures.frame import build_frame, nothing_to_draw
+from analysis.figures.labels import site_label
+from analysis.figures.theme import DROPPED_BAR, GRID, QUIET_INK, ThemeName
+
+TITLE: Final = "Dropped assignments by position"
+LANE: Final = 0.86  # height of 100 % in a lane
+LANE_PX: Final = 44
+
+
+def build_drop_strip_figure(
+    drops: pd.DataFrame, *, site_ids: Iterable[int] | None = None, theme: ThemeName = "light"
+) -> go.Figure:
+    """Draw the share of requests that was dropped at every position; the full height of a lane is 100 %.
+
+    Positions where nothing was requested stay blank. `customdata` starts with site_id, position_start, position_end.
+
+    Args:
+        drops: `drops_by_position`.
+        site_ids: lanes to draw; None for all sites. Lanes are always in site order.
+    """
+    rows = drops if site_ids is None else drops[drops["site_id"].isin(list(site_ids))]
+    if rows.empty:
+        return nothing_to_draw(TITLE, "No site is chosen, or the trace has no units.", theme=theme)
+    lanes = rows.drop_duplicates("site_id").sort_values("site_id")
+    figure = build_frame(TITLE, theme=theme, height=max(200, len(lanes) * LANE_PX + 110))
+    names = []
+    for place, lane in enumerate(lanes.itertuples()):
+        floor = -place - 1
+        name = site_label(int(str(lane.layer)), str(lane.block))
+        names.append(name)
+        bins = rows[(rows["site_id"] == lane.site_id) & rows["drop_share"].notna()]
+        start, end = bins["position_start"], bins["position_end"]
+        where = [
+            f"position {a}" if b == a + 1 else f"positions {a} to {b - 1}" for a, b in zip(start, end, strict=True)
+        ]
+        figure.add_bar(
+            x=(start + end - 1) / 2,
+            width=end - start,
+            base=floor,
+            y=bins["drop_share"] * LANE,
+            marker={"color": DROPPED_BAR, "line": {"width": 0}},
+            customdata=list(
+                zip(
+                    bins["site_id"],
+                    start,
+                    end,
+                    where,
+                    bins["drop_share"],
+                    bins["dropped"],
+                    bins["requested"],
+                    bins["dropped_units"],
+                    strict=True,
+                )
+            ),
+            hovertemplate=f"<b>{name}</b> · %{{customdata[3]}}<br>dropped %{{customdata[5]}} of %{{customdata[6]}} "
+            "requests (%{customdata[4]:.1%})<br>dropped units: %{customdata[7]}<extra></extra>",
+        )
+        for height, dash in ((floor, "solid"), (floor + LANE, "dot")):
+            figure.add_hline(y=height, layer="below", line={"color": GRID[theme], "width": 1, "dash": dash})
+        figure.add_annotation(
+            x=1,
+            xref="x domain",
+            xanchor="left",
+            y=floor + LANE,
+            text="100 %",
+            showarrow=False,
+            font={"size": 10, "color": QUIET_INK[theme]},
+        )
+    figure.update_xaxes(
+        title="Position in the example",
+        range=[-0.5, float(rows["position_end"].max()) - 0.5],
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_yaxes(
+        tickvals=[-place - 1 + LANE / 2 for place in range(len(lanes))],
+        ticktext=names,
+        range=[-len(lanes) - 0.06, 0.06],
+        showgrid=False,
+        zeroline=False,
+        ticks="",
+        fixedrange=True,
+    )
+    figure.update_layout(barmode="overlay", showlegend=False, dragmode="zoom", margin_r=48)
+    return figure

@@ -1,0 +1,30 @@
+"""Names of sites and experts in figures, and the one place where text of the input enters a plotly figure."""
+
+import html
+from typing import Final
+
+BLOCK_NAMES: Final = {"attention": "attention", "mlp": "MLP"}
+VISIBLE: Final = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
+
+
+def site_label(layer: int, block: str) -> str:
+    """Name of a site: `L0 attention`, `L3 MLP`."""
+    return f"L{layer} {BLOCK_NAMES.get(block, block)}"
+
+
+def expert_label(expert_id: int) -> str:
+    """Name of an expert at its site: `E3`."""
+    return f"E{expert_id}"
+
+
+def visible(text: str) -> str:
+    """Write line breaks, tabs, control characters and a leading space so that a reader sees them; nothing as ∅."""
+    shown = "".join(VISIBLE.get(letter, chr(0x2400 + ord(letter)) if letter < " " else letter) for letter in text)
+    if shown.startswith(" "):
+        shown = "·" + shown[1:]
+    return shown or "∅"
+
+
+def plain(text: str) -> str:
+    """Escape text of the input or of a model for plotly, which reads markup, entities and `$` formulas in labels."""
+    return html.escape(visible(text), quote=False).replace("$", "&#36;")

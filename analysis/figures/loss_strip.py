@@ -1,0 +1,58 @@
+"""How surprising every token was, or how sure the model was of its next one, along the text."""
+
+import math
+from typing import Final, Literal
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.figures.frame import nothing_to_draw
+from analysis.figures.strip import build_strip
+from analysis.figures.theme import ThemeName
+
+LOSS_TOP: Final = 12.0  # nats; a uniform guess over 8,000 tokens costs 9.0
+LOSS_STEP: Final = 4.0
+
+StripValue = Literal["loss", "output_probability"]
+
+
+def loss_of_unit(units: pd.DataFrame) -> pd.Series:
+    """Loss of every token itself, in nats: the trace keeps it on the row that predicted it, one before.
+
+    Args:
+        units: `units_table`.
+
+    Returns:
+        float64, aligned with the rows; NaN for the first token of every example, which nothing predicted.
+    """
+    is_first = units["example_id"].ne(units["example_id"].shift())
+    return units["loss"].astype("float64").shift().mask(is_first)
+
+
+def build_loss_strip_figure(
+    units: pd.DataFrame, *, value: StripValue = "loss", theme: ThemeName = "light"
+) -> go.Figure:
+    """Draw the loss of every token, or the probability of the model's own next token, along the text.
+
+    The loss axis reaches from 0 to 12 nats, and further in steps of 4 only when a token needs it.
+
+    Args:
+        units: `units_table`.
+    """
+    if value == "loss":
+        title, axis, number = "Loss of every token", "Loss (nats)", "loss %{y:.3f} nats"
+        values = loss_of_unit(units)
+        missing = "The trace holds no loss."
+    else:
+        title, axis, number = "Probability of the model's own next token", "Probability", "probability %{y:.3f}"
+        values = units["output_probability"]
+        missing = "The trace holds no output."
+    if not values.notna().any():
+        return nothing_to_draw(title, missing, theme=theme)
+    top = _loss_top(values.max()) if value == "loss" else 1.0
+    return build_strip(title, units, values, axis=axis, top=top, number=number, theme=theme)
+
+
+def _loss_top(largest: float) -> float:
+    steps = math.ceil(max(0.0, largest - LOSS_TOP) / LOSS_STEP)
+    return LOSS_TOP + LOSS_STEP * steps
