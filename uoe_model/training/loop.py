@@ -59,7 +59,7 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             if settings.frozen_routers and is_router(name):
                 parameter.requires_grad_(False)
-        self.model.to(torch.device(self.device))
+        torch.nn.Module.to(self.model, self.device)
         self.optimizer = build_optimizer(self.model, settings)
         self.average = AveragedWeights(self.model, settings.ema_decay) if settings.ema_decay else None
         self.step = 0

@@ -70,7 +70,8 @@ class ImageTask:
         smoothed = nn.functional.cross_entropy(
             output.logits.float(), batch["labels"], label_smoothing=self._settings.label_smoothing
         )
-        return loss - output.cross_entropy + smoothed
+        cross_entropy: Tensor = output.cross_entropy
+        return loss - cross_entropy + smoothed
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: str) -> dict[str, float]:
@@ -114,7 +115,7 @@ class TextTask:
     @staticmethod
     def _load_tokenizer(data: Path, folder: Path, vocab_size: int, context: int) -> PreTrainedTokenizerFast:
         if not folder.is_dir():
-            texts, _ = read_texts(data / "text" / "train.parquet")
+            texts = read_texts(data / "text" / "train.parquet").texts
             build_tokenizer(texts, vocab_size=vocab_size, context_length=context).save_pretrained(folder)
         return load_tokenizer(folder)
 

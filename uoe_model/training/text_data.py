@@ -26,6 +26,7 @@ class Documents:
         starts: int64 (documents + 1,), where each document starts in `tokens`, and the end of the last.
         domain_of: int64 (documents,), index into `domains`.
         domains: sorted names.
+        names: of the documents; the parts of one that was cut into several rows have the same.
         token_bytes: int64 (vocabulary,), UTF-8 bytes that each token stands for; 0 for special tokens.
         bos_token_id: starts every example.
     """
@@ -34,6 +35,7 @@ class Documents:
     starts: np.ndarray
     domain_of: np.ndarray
     domains: tuple[str, ...]
+    names: tuple[str, ...]
     token_bytes: np.ndarray
     bos_token_id: int
 
@@ -45,12 +47,22 @@ class Documents:
         return self.tokens[self.starts[index] : self.starts[index + 1]]
 
 
-def read_texts(path: Path) -> tuple[list[str], list[str]]:
-    """The columns text and domain of a Parquet file."""
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RawTexts:
+    """Columns of a Parquet file: texts, their domains, their names without the number of the part (`#1of3`)."""
+
+    texts: list[str]
+    domains: list[str]
+    names: list[str]
+
+
+def read_texts(path: Path) -> RawTexts:
+    """Read a Parquet file with the columns text, domain and doc_id."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; --data must be the folder that holds images/ and text/")
-    table = pq.read_table(path, columns=["text", "domain"])
-    return table["text"].to_pylist(), table["domain"].to_pylist()
+    table = pq.read_table(path, columns=["text", "domain", "doc_id"])
+    names = [name.partition("#")[0] for name in table["doc_id"].to_pylist()]
+    return RawTexts(texts=table["text"].to_pylist(), domains=table["domain"].to_pylist(), names=names)
 
 
 def token_byte_counts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
@@ -61,15 +73,15 @@ def token_byte_counts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
 
 
 def load_documents(path: Path, tokenizer: PreTrainedTokenizerFast, *, cache: Path | None = None) -> Documents:
-    """Tokenise the documents of a Parquet file with the columns text and domain.
+    """Tokenise the documents of a Parquet file.
 
     Args:
-        path: the Parquet file.
+        path: what `read_texts` reads.
         tokenizer: byte-level, with a bos token.
         cache: folder that keeps the tokens under a name with the digest of file and tokenizer.
     """
-    texts, domain_names = read_texts(path)
-    domains = tuple(sorted(set(domain_names)))
+    raw = read_texts(path)
+    domains = tuple(sorted(set(raw.domains)))
     digest = hashlib.sha256(path.read_bytes())
     digest.update(tokenizer_digest(tokenizer).encode())
     stored = None if cache is None else cache / f"{path.stem}-{digest.hexdigest()[:16]}.npy"
@@ -78,8 +90,8 @@ def load_documents(path: Path, tokenizer: PreTrainedTokenizerFast, *, cache: Pat
     if stored is not None and lengths_stored is not None and stored.is_file() and lengths_stored.is_file():
         tokens, lengths = np.load(stored), np.load(lengths_stored)
     else:
-        encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        for text, ids in zip(texts, encoded, strict=True):
+        encoded = tokenizer(raw.texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        for text, ids in zip(raw.texts, encoded, strict=True):
             if int(token_bytes[ids].sum()) != len(text.encode()):
                 raise InputError(f"{path}: the tokenizer does not keep every byte of {text[:40]!r}...")
         lengths = np.asarray([len(ids) for ids in encoded], dtype=np.int64)
@@ -91,8 +103,9 @@ def load_documents(path: Path, tokenizer: PreTrainedTokenizerFast, *, cache: Pat
     return Documents(
         tokens=tokens,
         starts=np.concatenate([[0], np.cumsum(lengths)]),
-        domain_of=np.asarray([domains.index(name) for name in domain_names], dtype=np.int64),
+        domain_of=np.asarray([domains.index(name) for name in raw.domains], dtype=np.int64),
         domains=domains,
+        names=tuple(raw.names),
         token_bytes=token_bytes,
         bos_token_id=int(tokenizer.bos_token_id),
     )
