@@ -26,6 +26,7 @@ from uoe_model.trace_tables import (
     SiteTable,
     Table,
     UnitTable,
+    column_types,
     raise_together,
     read_only,
     text_column,
@@ -51,6 +52,7 @@ __all__ = [
     "SiteTable",
     "Table",
     "UnitTable",
+    "column_types",
     "read_only",
     "text_column",
 ]
