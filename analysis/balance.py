@@ -81,12 +81,12 @@ def chance_unevenness(counts: ExpertCounts, rates: ReferenceRates) -> list[tuple
     """Seeded draws of (load_cv, max_over_mean) under the reference load, per site; NaN without reference."""
     first = np.flatnonzero(counts.expert_id == 0)
     result = []
-    for decisions, load_rate_E in zip(counts.decisions[first], _split(counts, rates.load), strict=True):
+    for site, start, load_rate_E in zip(counts.site_row[first], first, _split(counts, rates.load), strict=True):
         if np.isnan(load_rate_E).any():
             result.append((np.full(1, np.nan), np.full(1, np.nan)))
         else:
-            rng = np.random.default_rng(CHANCE_SEED)
-            result.append(unevenness(chance_loads(int(decisions), load_rate_E, rng)))
+            rng = np.random.default_rng([CHANCE_SEED, int(site)])
+            result.append(unevenness(chance_loads(int(counts.decisions[start]), load_rate_E, rng)))
     return result
 
 

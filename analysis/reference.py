@@ -22,8 +22,10 @@ from uoe_model.trace import RoutingTrace
 TAILS: Final = (0.025, 0.975)
 """Quantiles that bound every chance band: 95% lie between them, ends included."""
 
-CHANCE_DRAWS: Final = 2000
+CHANCE_DRAWS: Final = 1000
 CHANCE_SEED: Final = 0
+DRAWN_ONE_BY_ONE: Final = 256
+"""Decisions times experts up to which chance loads are drawn decision by decision."""
 
 NO_REFERENCE: Final = "the model has no reference load"
 SITE_UNKNOWN: Final = "the reference load does not hold this site"
@@ -146,23 +148,37 @@ def idle_band(probability_idle: FloatArray) -> tuple[float, float, float]:
 
 
 def chance_loads(decisions: int, load_rate_E: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Draw the loads that one site's experts would have by chance.
+    """Draw the loads that one site's experts would have by chance, every expert with its own rate per decision.
 
-    Every expert's load is drawn as Binomial(decisions, rate). A real site shares out the same number of requests each
-    time, so the draws are then shifted to the expected total (each expert takes a part of the shift in proportion to
-    its variance) and widened by sqrt(E / (E - 1)), which gives every expert its binomial variance back (Hajek's
-    approximation of sampling without replacement; exact in the limit of many patches and even rates).
+    A small input is drawn decision by decision. For a larger one every load is drawn as Binomial(decisions, rate); as
+    the number of requests is in truth always the same, the draws are then shifted to the expected total (each expert
+    takes a part of the shift in proportion to its variance) and widened by sqrt(E / (E - 1)), which gives every expert
+    its binomial variance back (Hajek's approximation of sampling without replacement).
 
     Returns:
         (CHANCE_DRAWS, E) float64, at least 0.
     """
     experts = len(load_rate_E)
+    if decisions * experts <= DRAWN_ONE_BY_ONE:
+        return _chance_loads_one_by_one(decisions, load_rate_E, rng)
     expected_E, variance_E = decisions * load_rate_E, decisions * load_rate_E * (1.0 - load_rate_E)
     deviation_DE = rng.binomial(decisions, load_rate_E, size=(CHANCE_DRAWS, experts)) - expected_E
     if experts > 1 and variance_E.sum() > 0:
         deviation_DE -= deviation_DE.sum(axis=1, keepdims=True) * (variance_E / variance_E.sum())
         deviation_DE *= np.sqrt(experts / (experts - 1))
     return np.maximum(expected_E + deviation_DE, 0.0)
+
+
+def _chance_loads_one_by_one(decisions: int, load_rate_E: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Every decision takes the experts whose stretch of a line, in random order, holds u, u + 1, ... (systematic
+    sampling): each expert with exactly its rate, and always the same number of experts if the rates sum to one.
+    """
+    order_DME = rng.random((CHANCE_DRAWS, decisions, len(load_rate_E))).argsort(axis=2)
+    end_DME = rng.random((CHANCE_DRAWS, decisions, 1)) + np.cumsum(load_rate_E[order_DME], axis=2)
+    marks_DME = np.floor(end_DME) - np.floor(end_DME - load_rate_E[order_DME])
+    taken_DME = np.zeros_like(marks_DME)
+    np.put_along_axis(taken_DME, order_DME, marks_DME, axis=2)
+    return np.asarray(taken_DME.sum(axis=1), dtype=np.float64)
 
 
 def quantile_band(draws: FloatArray) -> tuple[float, float]:
