@@ -45,8 +45,7 @@ def router_z_loss(decision: RoutingDecision, layout: RoutingLayout) -> Tensor:
 
 def next_token_loss(logits_BTV: Tensor, labels_BT: Tensor, document_BT: Tensor | None = None) -> Tensor:
     """Mean cross entropy (nats) of predicting labels[t + 1] from position t; -100 and document borders are skipped."""
-    target = labels_BT[:, 1:]
+    target_BT = F.pad(labels_BT[:, 1:], (0, 1), value=-100)
     if document_BT is not None:
-        target = target.masked_fill(document_BT[:, 1:] != document_BT[:, :-1], -100)
-    logits = logits_BTV[:, :-1].reshape(-1, logits_BTV.shape[-1]).float()
-    return F.cross_entropy(logits, target.reshape(-1), ignore_index=-100)
+        target_BT[:, :-1].masked_fill_(document_BT[:, 1:] != document_BT[:, :-1], -100)
+    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), target_BT.flatten(), ignore_index=-100)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Final
 
 import torch
@@ -183,13 +184,14 @@ def example_capacity(config: RouterConfig, patches_G: Tensor) -> Tensor:
     """
     if config.capacity_factor is None:
         return torch.full_like(patches_G, UNLIMITED)
-    capacity_G = _share_of(patches_G, config.capacity_factor * config.num_experts_per_tok, config.num_experts)
+    capacity_G = _share_of(patches_G, config)
     return capacity_G.clamp_min(MINIMUM_CAUSAL_CAPACITY) if config.admission == "position" else capacity_G
 
 
-def _share_of(patches: Tensor, requests_per_patch: float, num_experts: int) -> Tensor:
-    """ceil(requests_per_patch * patches / num_experts), int64."""
-    return (patches.double() * requests_per_patch / num_experts).ceil().long()
+def _share_of(patches: Tensor, config: RouterConfig) -> Tensor:
+    """ceil(f * k * patches / E), int64; f is the decimal number that was written, not its binary neighbour."""
+    share = Fraction(str(config.capacity_factor)) * config.num_experts_per_tok / config.num_experts
+    return -(-patches * share.numerator // share.denominator)
 
 
 def _prefer(p_ME: Tensor) -> Tensor:
@@ -245,8 +247,7 @@ def admit(
     asked_GEP = layout.to_grid(requested_ME.int(), 0)
     asked_GEP = asked_GEP.cumsum(-1)
     time_P = torch.arange(1, layout.longest + 1, device=p_ME.device)
-    requests_per_patch = config.capacity_factor * config.num_experts_per_tok
-    capacity_P = _share_of(time_P, requests_per_patch, config.num_experts).clamp_min(MINIMUM_CAUSAL_CAPACITY)
+    capacity_P = _share_of(time_P, config).clamp_min(MINIMUM_CAUSAL_CAPACITY)
     # kept(t) = min(kept(t-1) + request(t), C(t)), unrolled: the tightest earlier limit plus what was asked since.
     kept_GEP = asked_GEP + (capacity_P - asked_GEP).cummin(-1).values.clamp_max(0)
     is_kept_GEP = kept_GEP.diff(dim=-1, prepend=kept_GEP.new_zeros((*kept_GEP.shape[:2], 1))) > 0

@@ -1,12 +1,14 @@
-"""AdamW over weights that decay, weights that do not, and routers; its schedule; and the moving average of weights."""
+"""The optimizer over matrices, other weights and routers; its schedule; and the moving average of weights."""
 
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from uoe_model.training.muon import Muon, MuonWithAdamW
 from uoe_model.training.settings import Training
 
 
@@ -21,15 +23,18 @@ def router_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone().contiguous() for name, parameter in named if is_router(name)}
 
 
-def _decays(name: str, parameter: Tensor, embeddings: set[int]) -> bool:
-    kept_out = any(word in name for word in ("router", "norm", "bias", "position"))
+def _is_hidden_matrix(name: str, parameter: Tensor, embeddings: set[int]) -> bool:
+    kept_out = any(word in name for word in ("router", "norm", "bias", "position", ".b1", ".b_qkv", "classifier", "lm_head"))
     return parameter.ndim >= 2 and not kept_out and id(parameter) not in embeddings
 
 
-def build_optimizer(model: nn.Module, settings: Training) -> torch.optim.AdamW:
-    """AdamW in three groups; frozen parameters are left out."""
+def build_optimizer(model: nn.Module, settings: Training) -> torch.optim.AdamW | MuonWithAdamW:
+    """Matrices with weight decay, by Muon or AdamW; the rest and the routers by AdamW without decay.
+
+    Embeddings and classifier heads are left to AdamW in any case; frozen parameters are left out.
+    """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    decayed: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     routers: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -38,14 +43,17 @@ def build_optimizer(model: nn.Module, settings: Training) -> torch.optim.AdamW:
         if is_router(name):
             routers.append(parameter)
         else:
-            (decayed if _decays(name, parameter, embeddings) else plain).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay, "rate_scale": 1.0},
+            (matrices if _is_hidden_matrix(name, parameter, embeddings) else plain).append(parameter)
+    rest: list[dict[str, Any]] = [
         {"params": plain, "weight_decay": 0.0, "rate_scale": 1.0},
         {"params": routers, "weight_decay": 0.0, "rate_scale": settings.router_learning_rate_scale},
     ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+    rest = [group for group in rest if group["params"]]
+    decayed = {"params": matrices, "weight_decay": settings.weight_decay, "rate_scale": 1.0}
+    if settings.matrix_optimizer == "adamw":
+        return torch.optim.AdamW([decayed, *rest], lr=settings.learning_rate, betas=settings.betas)
+    muon = Muon([decayed | {"rate_scale": settings.matrix_learning_rate_scale}], lr=settings.learning_rate)
+    return MuonWithAdamW(muon, torch.optim.AdamW(rest, lr=settings.learning_rate, betas=settings.betas))
 
 
 def learning_rate(settings: Training, step: int) -> float:
@@ -57,7 +65,7 @@ def learning_rate(settings: Training, step: int) -> float:
     return settings.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer | MuonWithAdamW, rate: float) -> None:
     """Give every group its share of the rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["rate_scale"]

@@ -24,6 +24,8 @@ class Training:
         steps: length of the schedule in optimizer steps.
         batch_size: images, or windows of text, per step.
         learning_rate: peak rate; warm_up_steps: linear rise to it; final_learning_rate_share: where the cosine ends.
+        matrix_optimizer: what updates weight matrices; everything else is updated by AdamW.
+        matrix_learning_rate_scale: rate of the matrices under Muon, relative to the rest.
         router_learning_rate_scale: rate of the routers relative to all other weights.
         weight_decay: on weight matrices only (not on routers, norms, biases, positions or embeddings).
         clip_norm: largest gradient norm.
@@ -43,6 +45,8 @@ class Training:
     learning_rate: float
     warm_up_steps: int
     final_learning_rate_share: float = 0.01
+    matrix_optimizer: Literal["muon", "adamw"] = "muon"
+    matrix_learning_rate_scale: float = 1.0
     router_learning_rate_scale: float = 1.0
     weight_decay: float = 0.05
     betas: tuple[float, float]
@@ -72,6 +76,7 @@ class Training:
         for name, allowed in (
             ("device", ("auto", "cpu", "cuda")),
             ("dtype", ("float32", "bfloat16")),
+            ("matrix_optimizer", ("muon", "adamw")),
             ("weights_dtype", ("float32", "float16", "bfloat16")),
         ):
             if getattr(self, name) not in allowed:
