@@ -234,7 +234,7 @@ def _route(
     p = (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)
     unlimited = math.isnan(factor)
     limit = len(leaders) if unlimited else math.ceil(factor * top_k * len(leaders) / num_experts)
-    if in_order and not unlimited and kind == "data":
+    if in_order and not unlimited:
         limit = max(4, limit)
     requested: dict[int, list[int]] = {}
     for patch in range(len(leaders)):
