@@ -179,10 +179,12 @@ class UoEImageProcessor(BaseImageProcessor):
         return values_BCHW
 
     def _byte_values(self) -> npt.NDArray[np.float32]:
-        """float32 (3, 256): what the model gets for each channel and byte."""
-        shares = np.arange(256, dtype=np.float64) / 255.0
-        mean, std = np.asarray(self.image_mean), np.asarray(self.image_std)
-        values: npt.NDArray[np.float32] = ((shares - mean[:, np.newaxis]) / std[:, np.newaxis]).astype(np.float32)
+        """float32 (3, 256): what the model gets for each channel and byte, in the arithmetic of its training."""
+        shares = np.arange(256, dtype=np.float32) / np.float32(255)
+        mean, std = (
+            np.asarray(values, dtype=np.float32)[:, np.newaxis] for values in (self.image_mean, self.image_std)
+        )
+        values: npt.NDArray[np.float32] = (shares - mean) / std
         return values
 
     def _cut(self, upright: Image.Image) -> tuple[npt.NDArray[np.uint8], CropMapping]:

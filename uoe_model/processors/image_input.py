@@ -7,7 +7,6 @@ import dataclasses
 import io
 import re
 import struct
-import zlib
 from pathlib import Path
 from typing import Final
 
@@ -27,22 +26,8 @@ MAX_IMAGE_PIXELS: Final = 50_000_000
 # Drawings that need an interpreter, containers without a decoder of their own, and film.
 _NOT_RASTER: Final = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
-# What Pillow's readers are known to raise on damaged or hostile files.
-_DAMAGED: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+# What Pillow is known to raise on damaged EXIF data.
+_EXIF_ERRORS: Final = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +97,9 @@ def read_image(
         raise InputError(_not_a_picture(subject, data)) from error
     except MemoryError as error:
         raise InputError(f"{subject} does not fit into memory: make it smaller and try again.") from error
-    except _DAMAGED as error:
+    except InputError:
+        raise
+    except Exception as error:  # a reader may raise anything on a damaged or hostile file
         raise InputError(f"{subject} is damaged or incomplete ({_reason(error)}): save it again and retry.") from error
     notes = (f"{subject} has several frames; the first one is used.",) if has_more_frames else ()
     return dataclasses.replace(upright_rgb(image, notes=notes, subject=subject), file_format=file_format)
@@ -122,12 +109,14 @@ def upright_rgb(image: Image.Image, *, notes: tuple[str, ...] = (), subject: str
     """Turn a decoded picture the way its EXIF orientation says and convert it to RGB, transparency over white.
 
     Raises:
-        InputError: Pillow cannot convert the picture's colours.
+        InputError: there are no pixels, or Pillow cannot convert the picture's colours.
     """
     added: list[str] = []
+    if min(image.size) < 1:
+        raise InputError(f"{subject} is {image.width} x {image.height} pixels: it needs at least one.")
     try:
         image = ImageOps.exif_transpose(image)
-    except _DAMAGED:
+    except _EXIF_ERRORS:
         added.append(f"{subject} has unreadable EXIF data; it is shown as stored.")
     try:
         if image.mode == "I" or image.mode == "F" or image.mode.startswith("I;16"):
@@ -137,7 +126,7 @@ def upright_rgb(image: Image.Image, *, notes: tuple[str, ...] = (), subject: str
             image = Image.new("RGBA", rgba.size, "white")
             image.alpha_composite(rgba)
         rgb = image.convert("RGB")
-    except _DAMAGED as error:
+    except (KeyError, ValueError, OSError) as error:
         raise InputError(
             f"{subject} has colours that cannot be converted to RGB (mode {image.mode}): save it as an RGB PNG."
         ) from error
@@ -163,8 +152,6 @@ def _check_size(size: tuple[int, int], *, max_pixels: int, subject: str) -> None
     width, height = size
     if width * height > max_pixels:
         raise InputError(_too_many_pixels(subject, f"{width:,} x {height:,} = {width * height:,} pixels", max_pixels))
-    if min(width, height) < 1:
-        raise InputError(f"{subject} is {width} x {height} pixels: it needs at least one.")
 
 
 def _too_many_pixels(subject: str, size: str, max_pixels: int) -> str:
@@ -197,9 +184,8 @@ def _raster_formats() -> list[str]:
 def _stretch_to_bytes(image: Image.Image, notes: list[str], subject: str) -> Image.Image:
     """Bring 16-bit, 32-bit and floating-point greys to 0..255; Pillow's own conversion would cut them off."""
     values = np.asarray(image)
-    finite = np.isfinite(values)
-    low = float(np.min(values, where=finite, initial=np.inf)) if finite.any() else 0.0
-    high = float(np.max(values, where=finite, initial=-np.inf)) if finite.any() else 0.0
+    finite = values[np.isfinite(values)] if image.mode == "F" else values
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     natural = 1.0 if image.mode == "F" else 65535.0
     if low >= 0.0 and high <= natural:
         low, high = 0.0, natural

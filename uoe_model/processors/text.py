@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from uoe_model.errors import CheckpointError, ConfigError
 from uoe_model.processors.text_input import (
@@ -131,14 +131,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(f"{folder} has no tokenizer.json: choose the folder of a text model.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}") from error
-    if (
-        not isinstance(tokenizer, PreTrainedTokenizerFast)
-        or not isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
-        or tokenizer.backend_tokenizer.normalizer is not None
-    ):
+        # Not AutoTokenizer: it would run code that a folder's settings name.
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # damaged files make the tokenizers library raise plain Exception
+        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(backend.decoder, decoders.ByteLevel) or backend.normalizer is not None:
         raise CheckpointError(f"The tokenizer in {folder} is not lossless byte-level BPE: choose a UoE text model.")
     return tokenizer
 
@@ -214,6 +212,10 @@ def _token_bytes(tokenizer: PreTrainedTokenizerFast, token_ids: Sequence[int]) -
         token = str(tokenizer.convert_ids_to_tokens(int(token_id)))
         known[token_id] = token.encode("utf-8") if token_id in special else bytes(map(_BYTE_OF.__getitem__, token))
     return [known[token_id] for token_id in token_ids]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _byte_alphabet() -> dict[str, int]:
