@@ -27,6 +27,7 @@ from uoe_model.trace_tables import (
     Table,
     UnitTable,
     column_types,
+    is_text,
     raise_together,
     read_only,
     text_column,
@@ -69,7 +70,7 @@ class Check:
     detail: str  # the counts that were compared, as a sentence
 
     def __post_init__(self) -> None:
-        if not (type(self.name) is str and type(self.passed) is bool and type(self.detail) is str):
+        if not (is_text(self.name) and type(self.passed) is bool and is_text(self.detail)):
             raise_together("Check", [f"name, passed, detail must be str, bool, str, not {self!r}"])
 
 
@@ -97,20 +98,23 @@ class RunRecord:
         problems = []
         for name in (item.name for item in fields(self) if item.type is str):
             value = getattr(self, name)
-            if type(value) is not str:
-                problems.append(f"{name}={value!r} must be a str")
+            if not is_text(value):
+                problems.append(f"{name}={value!r} must be a str that UTF-8 can write")
         if type(self.schema_version) is not int or self.schema_version != SCHEMA_VERSION:
             problems.append(f"schema_version={self.schema_version!r} must be {SCHEMA_VERSION}")
         if self.seed is not None and (type(self.seed) is not int or not -(2**63) <= self.seed < 2**63):
             problems.append(f"seed={self.seed!r} must be None or an int of 64 bits")
         if type(self.self_check) is not tuple or any(type(check) is not Check for check in self.self_check):
             problems.append("self_check must be a tuple of Check")
-        for name, kind in (("library_versions", str), ("timings_ms", float), ("notes", str)):
-            mapping = getattr(self, name)
+        for name in ("library_versions", "timings_ms", "notes"):
+            mapping, kind = getattr(self, name), "float" if name == "timings_ms" else "str"
             if not isinstance(mapping, Mapping):
                 problems.append(f"{name} must be a mapping, not {type(mapping).__name__}")
-            elif any(type(key) is not str or type(value) is not kind for key, value in mapping.items()):
-                problems.append(f"{name} must map str to {kind.__name__}")
+            elif not all(
+                is_text(key) and (type(value) is float if kind == "float" else is_text(value))
+                for key, value in mapping.items()
+            ):
+                problems.append(f"{name} must map str to {kind}")
             else:
                 object.__setattr__(self, name, MappingProxyType(dict(mapping)))
         if not problems and not all(isfinite(value) and value >= 0 for value in self.timings_ms.values()):

@@ -190,14 +190,14 @@ def assignment_problems(sites: SiteTable, units: UnitTable, assignments: Assignm
     num_experts = sites.num_experts[rows.site_id]
     outside = (rows.expert_id < 0) | (rows.expert_id >= num_experts)
     kept, dropped, filler = rows.status == KEPT, rows.status == DROPPED, rows.status == FILLER
-    chooses = np.isin(sites.selection.astype(str), ("expert", "expert_choice"))[rows.site_id]
+    never_drops = (sites.selection != "data").astype(np.bool_)[rows.site_id]
     most = np.where(sites.selection == "expert_choice", sites.num_experts, sites.top_k)[rows.site_id]
     problems += [
         *_rows(f"{where} expert_id must lie in 0..num_experts-1 of its site", outside),
         *_rows(f"{where} gate must be 0 where dropped", dropped & (rows.gate != 0)),
         *_rows(f"{where} gate must not be 0 where kept", kept & (rows.gate == 0)),
         *_rows(f"{where} only a filler has rank -1, and every filler has it", filler != (rows.rank == -1)),
-        *_rows(f"{where} selection by experts or per example drops nothing", dropped & chooses),
+        *_rows(f"{where} only sites with selection data can drop", dropped & never_drops),
         *_rows(f"{where} rank must be below top_k (below num_experts for expert_choice)", rows.rank >= most),
     ]
     if len(rows) < 2:
@@ -213,20 +213,24 @@ def assignment_problems(sites: SiteTable, units: UnitTable, assignments: Assignm
     if unsorted.any():
         return problems + _rows(f"{where} must be sorted by site_id, unit_id, rank", unsorted, offset=1)
     problems += _rows(f"{where} ranks of a unit must be 0, 1, ... without gaps", ~filler & (rows.rank != before + 1))
-    return problems + _rows(f"{where} a unit must not request an expert twice", _requested_twice(rows, same_unit))
+    return problems or _repeated_requests(rows)
 
 
-def _requested_twice(rows: AssignmentTable, same_unit: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark rows whose expert the same unit already requested at the same site."""
-    twice = np.zeros(len(rows), dtype=np.bool_)
-    requested = rows.status != FILLER
-    together, distance = same_unit, 1  # together[i]: rows i and i + distance belong to one (site, unit)
-    while together.any():
-        same_expert = rows.expert_id[distance:] == rows.expert_id[:-distance]
-        twice[distance:] |= together & same_expert & requested[distance:] & requested[:-distance]
-        together = together[:-1] & same_unit[distance:]
+def _repeated_requests(rows: AssignmentTable) -> list[str]:
+    """Find units that request an expert twice, by comparing rows 1, 2, ... apart: ranks end before 128."""
+    requested = np.flatnonzero(rows.status != FILLER)
+    site_id, unit_id, expert_id = rows.site_id[requested], rows.unit_id[requested], rows.expert_id[requested]
+    distance = 1
+    while distance < len(requested):
+        together = (unit_id[distance:] == unit_id[:-distance]) & (site_id[distance:] == site_id[:-distance])
+        if not together.any():
+            break
+        again = np.flatnonzero(together & (expert_id[distance:] == expert_id[:-distance]))
+        if again.size:
+            row = requested[again[0] + distance]
+            return [f"assignments: a unit must not request an expert twice (row {row}, expert {rows.expert_id[row]})"]
         distance += 1
-    return twice
+    return []
 
 
 def repetition_problems(sites: SiteTable, units: UnitTable, assignments: AssignmentTable) -> list[str]:
@@ -239,27 +243,34 @@ def repetition_problems(sites: SiteTable, units: UnitTable, assignments: Assignm
         "assignments: inherited must be False on the first unit of a patch",
         assignments.inherited & first[assignments.unit_id],
     )
-    patch_len = int(sites.patch_len[0])
-    if np.bincount(units.patch_id).max() > patch_len:
-        problems.append(
-            f"units: a patch has at most patch_len={patch_len} units, not {np.bincount(units.patch_id).max()}"
-        )
+    patch_len, patch_size = int(sites.patch_len[0]), np.bincount(units.patch_id)
+    if patch_size.max() > patch_len:
+        problems.append(f"units: a patch has at most patch_len={patch_len} units, not {patch_size.max()}")
     per_example = sites.selection == "expert"
     if patch_len == 1 and not per_example.any():
         return problems
     patch_leader = np.flatnonzero(first)[units.patch_id]
     example_leader = np.searchsorted(units.example_id, units.example_id)
-    leader = np.where(per_example[:, None].astype(np.bool_), example_leader, patch_leader).ravel()  # per (site, unit)
-    leader += np.repeat(np.arange(len(sites)) * num_units, num_units)
-    cell = assignments.site_id.astype(np.int64) * num_units + assignments.unit_id
-    num_rows = np.bincount(cell, minlength=len(sites) * num_units)
-    start = np.cumsum(num_rows) - num_rows
-    if (num_rows != num_rows[leader]).any():
-        site, unit = divmod(int((num_rows != num_rows[leader]).argmax()), num_units)
-        problems.append(f"assignments: unit {unit} has other rows at site {site} than the first unit of its patch")
-        return problems
-    twin = start[leader[cell]] + np.arange(len(cell)) - start[cell]
-    differs = (assignments.expert_id != assignments.expert_id[twin]) | (assignments.status != assignments.status[twin])
+    # Cells are the pairs of site and unit that have rows; a table of all pairs could be far larger than the trace.
+    cell_of_row = assignments.site_id.astype(np.int64) * num_units + assignments.unit_id
+    start = np.flatnonzero(np.diff(cell_of_row, prepend=-1))
+    num_rows = np.diff(start, append=len(cell_of_row))
+    site, unit = assignments.site_id[start], assignments.unit_id[start]
+    whole = per_example[site].astype(np.bool_)
+    leader_unit = np.where(whole, example_leader[unit], patch_leader[unit])
+    group_size = np.where(
+        whole, np.bincount(units.example_id)[units.example_id[unit]], patch_size[units.patch_id[unit]]
+    )
+    cell = cell_of_row[start]
+    leader = np.searchsorted(cell, cell - unit + leader_unit)  # never past the end: a leader comes first
+    led = np.bincount(leader, minlength=len(cell))[leader]
+    alone = (cell[leader] != cell - unit + leader_unit) | (num_rows[leader] != num_rows) | (led != group_size)
+    if alone.any():
+        where = f"unit {unit[alone.argmax()]} at site {site[alone.argmax()]}"
+        return [*problems, f"assignments: {where} and the others of its patch or example must have equally many rows"]
+    twin = np.repeat(start[leader] - start, num_rows) + np.arange(len(cell_of_row))
+    repeated = (assignments.expert_id, assignments.status, assignments.score, assignments.gate)
+    differs = np.logical_or.reduce([column != column[twin] for column in repeated])
     return problems + _rows(
         "assignments: units of one patch, or of an example that chose once, must repeat its rows", differs
     )

@@ -41,6 +41,11 @@ def text_column(values: Iterable[str]) -> NDArray[np.object_]:
     return column
 
 
+def is_text(value: object) -> bool:
+    """Whether a value is a `str` (no subclass) that UTF-8 can write."""
+    return type(value) is str and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return a contiguous array that nobody can write to.
 
