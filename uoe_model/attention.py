@@ -62,7 +62,7 @@ class SMHA(nn.Module):
             decision = self.router(x_ND, layout, causal=self.is_causal, overrides=overrides)
             out_ND, k_NHd, v_NHd = self._attend(x_ND, layout, decision, rotation)
             if step is not None:
-                step.store(self.router.site_id, decision)
+                step.store(self.router, overrides, decision)
                 step.store_keys(self.layer, k_NHd(), v_NHd())
         else:
             everything = step.decide(self.router, x_ND, overrides)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from uoe_model.config import RouterConfig
 from uoe_model.errors import ConfigError
 from uoe_model.layout import RoutingLayout, build_layout
-from uoe_model.router import NOBODY, Router, RoutingDecision, RoutingOverrides, decide
+from uoe_model.router import NOBODY, Router, RoutingDecision, RoutingOverrides, decide, example_capacity
 
 _GRID_FILL = {"logits_NE": 0, "expert_NK": NOBODY, "gate_NK": 0, "kept_NK": False}
 
@@ -28,6 +29,7 @@ class UoECache(Cache):
         self.valid_BT: Tensor | None = None
         self.keys: dict[int, tuple[Tensor, Tensor]] = {}
         self.sites: dict[int, dict[str, Tensor]] = {}
+        self.configs: dict[int, RouterConfig] = {}
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Units per row so far, padding included."""
@@ -35,13 +37,15 @@ class UoECache(Cache):
 
     def decisions(self) -> tuple[RoutingDecision, ...]:
         """The decision of every site, in site order, over all B * T units so far."""
-        return tuple(
-            RoutingDecision(
-                **{name: grid.flatten(0, 1) for name, grid in site.items() if name in _GRID_FILL},
-                capacity_G=site["capacity_G"],
-            )
-            for _, site in sorted(self.sites.items())
-        )
+        if self.valid_BT is None:
+            return ()
+        decisions = []
+        for site_id, grids in sorted(self.sites.items()):
+            config = self.configs[site_id]
+            patches_G = build_layout(self.valid_BT, config.patch_len).patches_G
+            rows = {name: grid.flatten(0, 1) for name, grid in grids.items()}
+            decisions.append(RoutingDecision(**rows, capacity_G=example_capacity(config, patches_G)))
+        return tuple(decisions)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Let row i continue from row beam_idx[i]."""
@@ -71,12 +75,11 @@ class UoECache(Cache):
             self.valid_BT = self.valid_BT[:, :length]
         self.keys = {layer: (k[:, :length], v[:, :length]) for layer, (k, v) in self.keys.items()}
         for site in self.sites.values():
-            for name in _GRID_FILL:
-                site[name] = site[name][:, :length]
+            site.update({name: grid[:, :length] for name, grid in site.items()})
 
     def reset(self) -> None:
         """Forget everything."""
-        self.valid_BT, self.keys, self.sites = None, {}, {}
+        self.valid_BT, self.keys, self.sites, self.configs = None, {}, {}, {}
 
     def _map(self, change: Any) -> None:
         if self.valid_BT is not None:
@@ -106,8 +109,10 @@ class CacheStep:
         """Whether nothing was cached before."""
         return self.everything.row_length == self.layout.row_length
 
-    def store(self, site_id: int, decision: RoutingDecision) -> None:
+    def store(self, router: Router, overrides: RoutingOverrides | None, decision: RoutingDecision) -> None:
         """Append the decision for the new units."""
+        site_id = router.site_id
+        self.cache.configs[site_id] = router.config_of_call(overrides)
         rows, columns = self.layout.num_rows, self.layout.row_length
         grids = {
             name: self.layout.spread(getattr(decision, name), fill).view(rows, columns, -1)
@@ -116,7 +121,7 @@ class CacheStep:
         past = self.cache.sites.get(site_id)
         if past is not None:
             grids = {name: torch.cat([past[name], grid], 1) for name, grid in grids.items()}
-        self.cache.sites[site_id] = {**grids, "capacity_G": decision.capacity_G}
+        self.cache.sites[site_id] = grids
 
     def decide(self, router: Router, x_ND: Tensor, overrides: RoutingOverrides | None) -> RoutingDecision:
         """The decision for all units so far; the part of the new units is stored.
@@ -124,18 +129,16 @@ class CacheStep:
         Raises:
             ConfigError: replaced logits, whose replacement would need the inputs of earlier units too.
         """
-        config = router.config
-        if overrides is not None and overrides.touches(router.site_id):
-            if overrides.replace_logits is not None:
-                raise ConfigError("RoutingOverrides.replace_logits needs the whole input at once: pass use_cache=False")
-            config = overrides.apply(config)
+        if overrides is not None and overrides.touches(router.site_id) and overrides.replace_logits is not None:
+            raise ConfigError("RoutingOverrides.replace_logits needs the whole input at once: pass use_cache=False")
+        config = router.config_of_call(overrides)
         new_NE = router.logits(x_ND, dataclasses.replace(self.layout, first_M=self.new_N), causal=False)
         past_BTE = self.cache.sites[router.site_id]["logits_NE"]
         rows, columns = self.layout.num_rows, self.layout.row_length
         all_BTE = torch.cat([past_BTE, self.layout.spread(new_NE).view(rows, columns, -1)], 1)
         logits_NE = self.everything.select(all_BTE)
         decision = decide(logits_NE.index_select(0, self.everything.first_M), config, self.everything)
-        self.store(router.site_id, self.new_part(decision))
+        self.store(router, overrides, self.new_part(decision))
         return decision
 
     def new_part(self, decision: RoutingDecision) -> RoutingDecision:

@@ -43,7 +43,7 @@ class UoME(nn.Module):
         if step is None or step.is_first:
             decision = self.router(x_ND, layout, causal=self.is_causal, overrides=overrides)
             if step is not None:
-                step.store(self.router.site_id, decision)
+                step.store(self.router, overrides, decision)
         else:
             decision = step.new_part(step.decide(self.router, x_ND, overrides))
         table = build_slot_table(decision, self.w1.shape[0], None, 1)

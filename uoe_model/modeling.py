@@ -248,7 +248,9 @@ class UoEForCausalLM(UoEPreTrainedModel, GenerationMixin):
         )
         if labels is not None:
             if attention_mask is not None:
-                labels = labels.masked_fill(attention_mask[:, -labels.shape[1] :] == 0, -100)
+                padding = attention_mask[:, -labels.shape[1] :] == 0
+                # Neither is padding predicted, nor is anything predicted from padding.
+                labels = labels.masked_fill(padding | F.pad(padding[:, :-1], (1, 0)), -100)
             _add_losses(result, self.model, out, next_token_loss(logits, labels, document_ids))
         return result
 
@@ -317,10 +319,7 @@ class UoEForImageClassification(UoEPreTrainedModel):
         logits = self.classifier(out.last_hidden_state.view(cells_BTD.shape).mean(1))
         result = UoEOutput(logits=logits, decisions=out.decisions)
         if labels is not None:
-            smoothing = getattr(self.config, "label_smoothing", 0.0) if self.training else 0.0
-            _add_losses(
-                result, self.model, out, F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
-            )
+            _add_losses(result, self.model, out, F.cross_entropy(logits.float(), labels))
         return result
 
 

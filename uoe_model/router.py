@@ -78,7 +78,7 @@ class RoutingOverrides:
         sites: site ids that the overrides touch; None means all.
     """
 
-    capacity_factor: float | None | Unset = UNSET
+    capacity_factor: float | Unset | None = UNSET
     num_experts_per_tok: int | None = None
     gate: Gate | None = None
     replace_logits: ReplaceLogits | None = None
@@ -121,15 +121,21 @@ class Router(nn.Module):
         Args:
             x_ND: the normed input of the block. causal: a patch is decided by its first unit, not by their mean.
         """
-        config, replace = self.config, None
+        config, replace = self.config_of_call(overrides), None
         if overrides is not None and overrides.touches(self.site_id):
-            config, replace = overrides.apply(config), overrides.replace_logits
+            replace = overrides.replace_logits
         patches = layout.whole_examples if config.selection == "expert" else layout
         logits_ME = self.logits(x_ND, patches, causal=causal)
         if replace is not None:
             router_input_MD = _patch_input(x_ND, patches, causal=causal)
             logits_ME = replace(self.site_id, logits_ME, patches, router_input_MD)
         return decide(logits_ME, config, patches)
+
+    def config_of_call(self, overrides: RoutingOverrides | None) -> RouterConfig:
+        """The configuration with the overrides of a call that touch this site."""
+        if overrides is None or not overrides.touches(self.site_id):
+            return self.config
+        return overrides.apply(self.config)
 
     def logits(self, x_ND: Tensor, layout: RoutingLayout, *, causal: bool) -> Tensor:
         """Logits (M, E) of all patches, float32 or better."""

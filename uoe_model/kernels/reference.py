@@ -52,7 +52,14 @@ class _ExpertMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_ND: Tensor, gate_NK: Tensor, w1_EDF: Tensor, b1_EF: Tensor, w2_EFD: Tensor, act: str, table: SlotTable
+        ctx: Any,
+        x_ND: Tensor,
+        gate_NK: Tensor,
+        w1_EDF: Tensor,
+        b1_EF: Tensor,
+        w2_EFD: Tensor,
+        act: str,
+        table: SlotTable,
     ) -> Tensor:
         num_experts, width = w1_EDF.shape[0], x_ND.shape[1]
         keep = any(ctx.needs_input_grad)

@@ -1,0 +1,185 @@
+"""A checkpoint folder, loaded: model, processor, reference load, and what the folder says about its training."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from uoe_model.config import UoEConfig
+from uoe_model.errors import CheckpointError, ConfigError, DeviceError
+from uoe_model.kernels.backend import pick_device
+from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
+from uoe_model.processors.image import UoEImageProcessor
+from uoe_model.processors.text import load_tokenizer
+from uoe_model.trace import ReferenceTable
+
+WEIGHTS: Final = "model.safetensors"
+REFERENCE: Final = "routing_reference.json"
+TRAINING_RUN: Final = "training_run.json"
+MAX_JSON_BYTES: Final = 16 << 20
+"""Largest JSON file of a checkpoint folder that is read."""
+
+Kind = Literal["text", "image"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Bundle:
+    """A model that is ready to run; shared by everybody and never changed.
+
+    Attributes:
+        name: the folder's name. weights_digest: SHA-256 of the weights file.
+        reference: load on the model's own test set; None if the folder ships none.
+        training: one sentence on how far the weights were trained.
+    """
+
+    folder: Path
+    name: str
+    kind: Kind
+    model: UoEForCausalLM | UoEForImageClassification
+    tokenizer: PreTrainedTokenizerFast | None
+    image_processor: UoEImageProcessor | None
+    reference: ReferenceTable | None
+    weights_digest: str
+    training: str
+    device: torch.device
+
+    @property
+    def config(self) -> UoEConfig:
+        """The model's configuration."""
+        config: UoEConfig = self.model.config
+        return config
+
+
+def folder_kind(folder: Path) -> Kind:
+    """Whether a folder holds a text or an image model, without loading its weights.
+
+    Raises:
+        CheckpointError: it is no checkpoint of this project.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder.name} is no folder: choose the folder of a checkpoint.")
+    config = read_json(folder / "config.json")
+    if config.get("model_type") != UoEConfig.model_type:
+        raise CheckpointError(
+            f"{folder.name} holds a {config.get('model_type', 'nameless')!r} model, not a 'uoe' one: choose a UoE model."
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise CheckpointError(f"{folder.name} has no {WEIGHTS}: save the model with save_pretrained.")
+    return "text" if config.get("is_causal", True) else "image"
+
+
+def load_bundle(folder: Path | str, device: str = "auto") -> Bundle:
+    """Load a checkpoint folder for running.
+
+    Weights are read from safetensors only, and computed with in float32 whatever they are stored in.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint, or its files do not fit together.
+        DeviceError: the device is not there or too small.
+    """
+    folder = Path(folder)
+    kind = folder_kind(folder)
+    target = pick_device(device)
+    model_class = UoEForCausalLM if kind == "text" else UoEForImageClassification
+    try:
+        model = model_class.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{folder.name} cannot be loaded: {_first_line(error)}") from error
+    try:
+        model = model.to(target).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"device {device!r} cannot hold {folder.name}: {_first_line(error)}") from error
+    return Bundle(
+        folder=folder,
+        name=folder.name,
+        kind=kind,
+        model=model,
+        tokenizer=load_tokenizer(folder) if kind == "text" else None,
+        image_processor=_load_image_processor(folder) if kind == "image" else None,
+        reference=load_reference(folder, model.config),
+        weights_digest=_sha256(folder / WEIGHTS),
+        training=_training(folder),
+        device=target,
+    )
+
+
+def load_reference(folder: Path, config: UoEConfig) -> ReferenceTable | None:
+    """Read a checkpoint's load on its test set; None if it ships none.
+
+    Raises:
+        CheckpointError: the file does not fit the model.
+    """
+    if not (folder / REFERENCE).is_file():
+        return None
+    content = read_json(folder / REFERENCE)
+    routers = config.site_configs()
+    try:
+        sites = sorted(content["sites"], key=lambda site: site["site_id"])
+        if [site["site_id"] for site in sites] != list(range(len(routers))):
+            raise ValueError("its sites are not the model's")
+        for site, router in zip(sites, routers, strict=True):
+            if not len(site["requested"]) == len(site["kept"]) == router.num_experts:
+                raise ValueError(f"site {site['site_id']} does not list {router.num_experts} experts")
+        experts = [router.num_experts for router in routers]
+        return ReferenceTable(
+            dataset=str(content["dataset"]),
+            site_id=np.repeat(np.arange(len(experts), dtype=np.int16), experts),
+            expert_id=np.concatenate([np.arange(count, dtype=np.int16) for count in experts]),
+            requested=np.concatenate([np.asarray(site["requested"], dtype=np.int64) for site in sites]),
+            kept=np.concatenate([np.asarray(site["kept"], dtype=np.int64) for site in sites]),
+            patches=np.repeat(np.asarray([site["patches"] for site in sites], dtype=np.int64), experts),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{folder.name}/{REFERENCE} does not fit the model: {_first_line(error)}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a checkpoint folder.
+
+    Raises:
+        CheckpointError: missing, too large, or no JSON object.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise CheckpointError(f"{path.parent.name}/{path.name} is larger than {MAX_JSON_BYTES >> 20} MB")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path.parent.name} has no {path.name}: choose a folder that save_pretrained wrote."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path.parent.name}/{path.name} cannot be read: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path.parent.name}/{path.name} holds no JSON object")
+    return content
+
+
+def _load_image_processor(folder: Path) -> UoEImageProcessor:
+    try:
+        return UoEImageProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{folder.name}: the image processor cannot be read: {_first_line(error)}") from error
+
+
+def _training(folder: Path) -> str:
+    if not (folder / TRAINING_RUN).is_file():
+        return f"unknown: the folder has no {TRAINING_RUN}; the weights may be untrained"
+    steps = read_json(folder / TRAINING_RUN).get("steps", 0)
+    return f"trained for {steps} steps" if steps else "untrained"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
