@@ -27,7 +27,7 @@ AtlasValue = Literal["relative_load", "utilisation", "drop_share"]
 ATLAS_VALUES: Final[tuple[AtlasValue, ...]] = get_args(AtlasValue)
 
 CELL: Final = 0.92  # of the distance between two cells
-MAX_TICKS: Final = 16
+MAX_TICKS: Final = 10  # over both lanes; layers may have three times as many
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +92,7 @@ def build_atlas_figure(
         selected: (site_id, expert_id) of the cell to outline.
     """
     scale = _SCALES[value]
-    title = f"{scale.title} of every expert"
+    title = f"{scale.title} of every expert ({scale.unit})"
     if table.empty:
         return nothing_to_draw(title, "The trace has no sites or no units.", theme=theme)
     lanes = [block for block in BLOCK_NAMES if (table["block"] == block).any()]
@@ -111,7 +111,7 @@ def build_atlas_figure(
             cells = lane[lane[value].notna() == is_known]
             if not cells.empty:
                 figure.add_trace(_cells(cells, value, is_known=is_known, theme=theme), row=1, col=column)
-        step = 1 if num_experts <= MAX_TICKS else -(-num_experts // MAX_TICKS)
+        step = _tick_step(sum(experts), MAX_TICKS)
         ticks = list(range(0, num_experts, step))
         figure.update_xaxes(
             title="Expert",
@@ -126,7 +126,7 @@ def build_atlas_figure(
         )
         if selected is not None:
             _outline(figure, lane, selected, column=column, theme=theme)
-    step = 1 if layers <= 2 * MAX_TICKS else -(-layers // (2 * MAX_TICKS))
+    step = _tick_step(layers, 3 * MAX_TICKS)
     figure.update_yaxes(range=[layers - 0.5, -0.5], showgrid=False, zeroline=False, fixedrange=True, ticks="")
     figure.update_yaxes(
         title="Layer",
@@ -146,10 +146,18 @@ def build_atlas_figure(
             "colorscale": MAGNITUDE,
             "cmin": 0.0,
             "cmax": scale.high,
-            "colorbar": colour_bar(f"{scale.title} ({scale.unit})", list(scale.ticks), list(scale.words)),
+            "colorbar": colour_bar(scale.title, list(scale.ticks), list(scale.words)),
         },
     )
     return figure
+
+
+def _tick_step(count: int, most: int) -> int:
+    """Distance of tick labels: the smallest power of two that leaves at most `most` of them."""
+    step = 1
+    while count > most * step:
+        step *= 2
+    return step
 
 
 def _cells(cells: pd.DataFrame, value: AtlasValue, *, is_known: bool, theme: ThemeName) -> go.Bar:

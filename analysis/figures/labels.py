@@ -18,11 +18,10 @@ def expert_label(expert_id: int) -> str:
 
 
 def visible(text: str) -> str:
-    """Write line breaks, tabs, control characters and a leading space so that a reader sees them; nothing as ∅."""
+    """Write line breaks, tabs, control characters and leading spaces so that a reader sees them; nothing as ∅."""
     shown = "".join(VISIBLE.get(letter, chr(0x2400 + ord(letter)) if letter < " " else letter) for letter in text)
-    if shown.startswith(" "):
-        shown = "·" + shown[1:]
-    return shown or "∅"
+    words = shown.lstrip(" ")
+    return "·" * (len(shown) - len(words)) + words or "∅"
 
 
 def plain(text: str) -> str:

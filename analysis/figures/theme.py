@@ -25,11 +25,13 @@ IDENTITIES: Final = (
     "#5C2900",
 )
 MAX_IDENTITIES: Final = len(IDENTITIES)
+EASY_IDENTITIES: Final = 8  # the first ones: light enough for both pages
 
-PAGE: Final[Mapping[str, str]] = {"light": "#FFFFFF", "dark": "#0E1117"}
-INK: Final[Mapping[str, str]] = {"light": "#1B1F24", "dark": "#E8EAED"}
-QUIET_INK: Final[Mapping[str, str]] = {"light": "#5A616B", "dark": "#A3AAB4"}
-GRID: Final[Mapping[str, str]] = {"light": "#E4E7EB", "dark": "#2A303A"}
+# The page's own colours in Streamlit 1.67, so that a figure does not stand in a box.
+PAGE: Final[Mapping[str, str]] = {"light": "#FFFFFF", "dark": "#171614"}
+INK: Final[Mapping[str, str]] = {"light": "#2F2D2B", "dark": "#EEEBE8"}
+QUIET_INK: Final[Mapping[str, str]] = {"light": "#65625E", "dark": "#A9A6A1"}
+GRID: Final[Mapping[str, str]] = {"light": "#E6E5E2", "dark": "#33312E"}
 NEUTRAL: Final[Mapping[str, str]] = {"light": "#C9CDD3", "dark": "#5B626C"}  # experts without a colour of their own
 
 KEPT_BAR: Final = "#0072B2"
@@ -39,7 +41,7 @@ STATUS_HATCH: Final = "/"  # dropped is never said by colour alone
 MAGNITUDE: Final = "Cividis"
 DIFFERENCE: Final = ((0.0, "#0072B2"), (0.5, "#C9CDD3"), (1.0, "#D55E00"))
 
-FONT: Final = "Source Sans Pro, Source Sans 3, Arial, sans-serif"
+FONT: Final = "'Source Sans', 'Source Sans Pro', Arial, sans-serif"
 FONT_PX: Final = 13
 ROW_PX: Final = 26
 STRIP_PX: Final = 220
@@ -74,9 +76,9 @@ class FocusPalette:
 def focus_palette(num_experts: int, *, load: Iterable[float] = (), pinned: Iterable[int] = ()) -> FocusPalette:
     """Give colours to the experts that matter most, as stable as possible.
 
-    Pinned experts alone get colours when there are any; else all experts of a site with at most 12; else the 12 with
-    the highest load, lower ids first among equals. An expert takes the place of its own number (modulo 12) when that is
-    free, else the next free one, so that it keeps its colour from run to run while the company changes.
+    Pinned experts alone get colours when there are any; else all experts of a site with at most 12; else the 8 with
+    the highest load, lower ids first among equals. An expert takes the place of its own number (modulo 8, or 12 when
+    more than 8 are coloured) if that is free, else the next free one, so that it keeps its colour from run to run.
 
     Args:
         load: one value per expert, in order of id; missing values count as 0.
@@ -86,16 +88,17 @@ def focus_palette(num_experts: int, *, load: Iterable[float] = (), pinned: Itera
     if not chosen:
         weight = [0.0 if pd.isna(value) else float(value) for value in load][:num_experts]
         weight += [0.0] * (num_experts - len(weight))
-        chosen = sorted(range(num_experts), key=lambda expert: (-weight[expert], expert))[:MAX_IDENTITIES]
-        chosen.sort()
+        chosen = sorted(range(num_experts), key=lambda expert: (-weight[expert], expert))
+        chosen = sorted(chosen[: MAX_IDENTITIES if num_experts <= MAX_IDENTITIES else EASY_IDENTITIES])
+    places = EASY_IDENTITIES if len(chosen) <= EASY_IDENTITIES else MAX_IDENTITIES
     slots: dict[int, int] = {}
     late = []
     for expert in chosen:
-        if expert % MAX_IDENTITIES in slots.values():
+        if expert % places in slots.values():
             late.append(expert)
         else:
-            slots[expert] = expert % MAX_IDENTITIES
-    free = [place for place in range(MAX_IDENTITIES) if place not in slots.values()]
+            slots[expert] = expert % places
+    free = [place for place in range(places) if place not in slots.values()]
     slots.update(zip(late, free, strict=False))
     return FocusPalette(num_experts=num_experts, slots=dict(sorted(slots.items())))
 
@@ -162,7 +165,8 @@ def difference_axis(title: str, limit: float) -> dict[str, Any]:
 def colour_bar(title: str, ticks: list[float], words: list[str]) -> dict[str, Any]:
     """A colour bar with a title along its side and a word at every tick."""
     return {
-        "title": {"text": title, "side": "right"},
+        "title": {"text": title, "side": "right", "font": {"size": FONT_PX}},
+        "tickfont": {"size": 11},
         "tickmode": "array",
         "tickvals": ticks,
         "ticktext": words,
@@ -182,7 +186,7 @@ def template(theme: ThemeName) -> go.layout.Template:
         "ticks": "outside",
         "ticklen": 4,
         "automargin": True,
-        "title": {"standoff": 8},
+        "title": {"standoff": 8, "font": {"size": FONT_PX}},
     }
     return go.layout.Template(
         layout={

@@ -1,0 +1,115 @@
+"""The routes of all units at all sites as packed columns, so that a map in the browser can change site by itself."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.counts import count_by_unit, site_bounds
+from analysis.figures.labels import site_label
+from analysis.figures.theme import FocusPalette
+from analysis.routes import NOBODY, ROUTE_STATUSES
+from uoe_model.trace import DROPPED, FILLER, KEPT, RoutingTrace
+
+ROW_DROPPED: Final = 1
+ROW_INHERITED: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RouteColumns:
+    """S sites, N units, R requested rows in the order site, unit, rank; filler is left out.
+
+    Attributes:
+        sites: per site what the map writes about it.
+        row_start: (S * N + 1,) uint32, first row of every unit at every site.
+        expert: (R,) uint16 requested expert.
+        gate: (R,) float32 weight applied, 0 when dropped.
+        score: (R,) float32 router probability.
+        flags: (R,) uint8, ROW_DROPPED and ROW_INHERITED added up.
+        status: (S * N,) uint8, place in `analysis.routes.ROUTE_STATUSES`.
+        first_expert: (S * N,) int16, the kept expert the unit preferred most, -1 if none kept it.
+    """
+
+    sites: tuple[Mapping[str, Any], ...]
+    row_start: NDArray[np.uint32]
+    expert: NDArray[np.uint16]
+    gate: NDArray[np.float32]
+    score: NDArray[np.float32]
+    flags: NDArray[np.uint8]
+    status: NDArray[np.uint8]
+    first_expert: NDArray[np.int16]
+
+    def payload(self) -> dict[str, Any]:
+        """The columns as JSON-ready values."""
+        columns = ("row_start", "expert", "gate", "score", "flags", "status", "first_expert")
+        return {
+            "sites": [dict(site) for site in self.sites],
+            "statuses": list(ROUTE_STATUSES),
+            **{name: pack(getattr(self, name)) for name in columns},
+        }
+
+
+def build_route_columns(trace: RoutingTrace) -> RouteColumns:
+    """Pack the routes of a trace."""
+    rows, bounds, units = trace.assignments, site_bounds(trace), trace.num_units
+    requested_SN = np.zeros((trace.num_sites, units), dtype=np.int64)
+    status_SN = np.zeros((trace.num_sites, units), dtype=np.uint8)
+    first_SN = np.full((trace.num_sites, units), NOBODY, dtype=np.int16)
+    for site in range(trace.num_sites):
+        part = slice(bounds[site], bounds[site + 1])
+        counts = count_by_unit(trace, part)
+        requested_SN[site] = counts.requested
+        status_SN[site] = np.select(
+            [counts.is_unrouted, counts.is_dropped, counts.kept < counts.requested], [3, 2, 1], default=0
+        )
+        is_kept = rows.status[part] == KEPT
+        unit_id, place = np.unique(rows.unit_id[part][is_kept], return_index=True)  # rows are sorted by rank
+        first_SN[site, unit_id] = rows.expert_id[part][is_kept][place]
+    is_requested = rows.status != FILLER
+    flags = (rows.status == DROPPED) * ROW_DROPPED + rows.inherited * ROW_INHERITED
+    return RouteColumns(
+        sites=tuple(_site(trace, site) for site in range(trace.num_sites)),
+        row_start=np.concatenate([[0], np.cumsum(requested_SN.ravel())]).astype(np.uint32),
+        expert=rows.expert_id[is_requested].astype(np.uint16),
+        gate=rows.gate[is_requested],
+        score=rows.score[is_requested],
+        flags=flags[is_requested].astype(np.uint8),
+        status=status_SN.ravel(),
+        first_expert=first_SN.ravel(),
+    )
+
+
+def palette_payload(palettes: Mapping[int, FocusPalette]) -> dict[str, list[str | None]]:
+    """Colours of a map: per site (its id as text) and expert, None for an expert without a colour of its own."""
+    return {
+        str(site_id): [
+            palette.colour(expert, "light") if expert in palette.slots else None
+            for expert in range(palette.num_experts)
+        ]
+        for site_id, palette in palettes.items()
+    }
+
+
+def pack(column: NDArray[Any]) -> dict[str, str]:
+    """A numeric column as little-endian bytes in base64, with the name of the JavaScript array that holds it."""
+    names = {"u1": "Uint8Array", "u2": "Uint16Array", "u4": "Uint32Array", "i2": "Int16Array", "i4": "Int32Array"}
+    names["f4"] = "Float32Array"
+    kind = column.dtype.str[1:]
+    data = np.ascontiguousarray(column, dtype=f"<{kind}").tobytes()
+    return {"array": names[kind], "base64": base64.b64encode(data).decode("ascii")}
+
+
+def _site(trace: RoutingTrace, site: int) -> dict[str, Any]:
+    sites = trace.sites
+    return {
+        "site_id": int(sites.site_id[site]),
+        "layer": int(sites.layer[site]),
+        "block": str(sites.block[site]),
+        "name": str(sites.name[site]),
+        "label": site_label(int(sites.layer[site]), str(sites.block[site])),
+        "num_experts": int(sites.num_experts[site]),
+        "selection": str(sites.selection[site]),
+    }

@@ -1,0 +1,1 @@
+"""Our own page elements, drawn in the browser: the token map and the picture map."""

@@ -1,0 +1,155 @@
+// The token map: every token of a text, coloured by the expert that kept it.
+
+const PAGE_UNITS = 4096;
+
+const tokenDrawing = {
+  build(state) {
+    const { data } = state;
+    state.columns = {};
+    for (const name of ['part', 'parts', 'position', 'example', 'token_id', 'loss', 'output_probability', 'is_decoded']) {
+      state.columns[name] = unpack(data[name]);
+    }
+    state.page = state.unit === null ? 0 : Math.floor(state.unit / PAGE_UNITS);
+    buildPage(state);
+  },
+
+  listen(state) {
+    state.part('before').onclick = () => turnPage(state, state.page - 1);
+    state.part('after').onclick = () => turnPage(state, state.page + 1);
+    state.part('numbers').onchange = (event) => state.root.classList.toggle('numbered', event.target.checked);
+  },
+
+  recolour(state) {
+    for (const [unit, element] of state.elements) {
+      const route = routeOf(state.routes, state.site, unit);
+      annotate(element, unit, route, nameOf(state, unit));
+      paint(element, route.expert, state);
+      element.lastChild.textContent = route.expert < 0 ? '' : String(route.expert);
+    }
+  },
+
+  element(state, unit) {
+    const page = Math.floor(unit / PAGE_UNITS);
+    if (page !== state.page && unit < state.routes.units) turnPage(state, page);
+    return state.elements.get(unit);
+  },
+
+  neighbour(state, element, key) {
+    const unit = Number(element.dataset.unit);
+    const first = state.page * PAGE_UNITS;
+    const last = Math.min(first + PAGE_UNITS, state.routes.units) - 1;
+    const steps = { ArrowRight: unit + 1, ArrowLeft: unit - 1, Home: first, End: last };
+    if (key in steps) return state.elements.get(steps[key]) ?? null;
+    if (key === 'ArrowDown') return lineNeighbour(state, element, 1);
+    if (key === 'ArrowUp') return lineNeighbour(state, element, -1);
+    return undefined;
+  },
+
+  card(state, unit) {
+    const { columns, data } = state;
+    const lines = [];
+    const loss = columns.loss[unit];
+    lines.push(Number.isNaN(loss)
+      ? 'Loss unknown: nothing predicted this token.'
+      : `Loss ${loss.toFixed(3)} nats: the model gave it probability ${Math.exp(-loss).toPrecision(3)}.`);
+    if (!Number.isNaN(columns.output_probability[unit])) {
+      const probability = columns.output_probability[unit].toPrecision(3);
+      lines.push(`Next it would say “${visible(data.output_text[unit])}” with probability ${probability}.`);
+    }
+    const where = [`position ${columns.position[unit]}`];
+    if (columns.example.at(-1) > 0) where.push(`example ${columns.example[unit]}`);
+    if (columns.token_id[unit] >= 0) where.push(`token id ${columns.token_id[unit]}`);
+    if (columns.is_decoded[unit]) where.push('written by the model');
+    lines.push(where.join(' · '));
+    return { heading: nameOf(state, unit), lines };
+  },
+
+  async file(state) {
+    const frame = state.root.getBoundingClientRect();
+    const body = state.part('body');
+    const legend = state.part('legend');
+    const top = legend.getBoundingClientRect().top;
+    const titleHeight = 28;
+    const style = getComputedStyle(state.root);
+    const height = titleHeight + body.getBoundingClientRect().top - top + body.scrollHeight + 8;
+    const drawn = fileFrame(state, frame.width, height);
+    for (const chip of legend.querySelectorAll('.key')) copyChip(drawn, chip, -frame.left, titleHeight - top);
+    const dy = titleHeight - top + body.scrollTop;
+    for (const element of body.querySelectorAll('.token, .cut')) copyDrawn(drawn, element, -frame.left, dy);
+    return drawn;
+  },
+};
+
+function nameOf(state, unit) {
+  const { part, parts } = state.columns;
+  if (parts[unit] === 1) return visible(state.data.text[unit]);
+  const whole = visible(state.data.text[unit - part[unit]]);
+  return `${whole} (piece ${part[unit] + 1} of ${parts[unit]})`;
+}
+
+function turnPage(state, page) {
+  state.page = page;
+  buildPage(state);
+  state.drawing.recolour(state);
+  light(state);
+  markChosen(state);
+}
+
+function buildPage(state) {
+  const { columns, data } = state;
+  const total = state.routes.units;
+  const first = state.page * PAGE_UNITS;
+  const end = Math.min(first + PAGE_UNITS, total);
+  const drawn = document.createDocumentFragment();
+  state.elements = new Map();
+  for (let unit = first; unit < end; unit++) {
+    const isStart = unit === 0 || columns.example[unit] !== columns.example[unit - 1];
+    if (isStart && columns.example.at(-1) > 0) drawn.append(make('div', 'cut', `example ${columns.example[unit]}`));
+    if (columns.is_decoded[unit] && (unit === 0 || !columns.is_decoded[unit - 1])) {
+      drawn.append(make('div', 'cut', 'written by the model'));
+    }
+    const text = data.text[unit];
+    if (text.startsWith(' ')) drawn.append(document.createElement('wbr'));
+    const element = make('span', 'token');
+    element.setAttribute('role', 'option');
+    element.setAttribute('aria-selected', 'false');
+    element.setAttribute('tabindex', unit === first ? '0' : '-1');
+    const piece = columns.parts[unit] > 1 ? `${columns.part[unit] + 1}/${columns.parts[unit]}` : '';
+    const ends = columns.part[unit] === 0 && text.endsWith('\n'); // the last line break stands behind the token
+    const shown = columns.part[unit] > 0 ? '' : visible(text).replace(/⏎/g, '⏎\n').replace(/\n$/, '');
+    element.append(make('span', 'text', shown), make('span', 'piece', piece), make('span', 'number'));
+    drawn.append(element);
+    if (ends) drawn.append(document.createElement('br'));
+    state.elements.set(unit, element);
+  }
+  state.part('body').replaceChildren(drawn);
+  state.part('body').scrollTop = 0;
+  state.part('pager').hidden = total <= PAGE_UNITS;
+  const number = (value) => value.toLocaleString('en-US');
+  state.part('pages').textContent =
+    `A page holds ${number(PAGE_UNITS)} tokens: these are tokens ${number(first)} to ${number(end - 1)} of ${number(total)}.`;
+  state.part('before').disabled = state.page === 0;
+  state.part('after').disabled = end === total;
+  state.part('nothing').hidden = total > 0;
+}
+
+function lineNeighbour(state, element, direction) {
+  const here = element.getBoundingClientRect();
+  let best = null;
+  let bestTop = null;
+  let bestGap = Infinity;
+  let unit = Number(element.dataset.unit) + direction;
+  for (let next = state.elements.get(unit); next; unit += direction, next = state.elements.get(unit)) {
+    const box = next.getClientRects()[0];
+    if (!box || Math.abs(box.top - here.top) < 4) continue;
+    if (bestTop !== null && Math.abs(box.top - bestTop) >= 4) break;
+    bestTop = box.top;
+    const gap = Math.abs(box.left - here.left);
+    if (gap < bestGap) [best, bestGap] = [next, gap];
+  }
+  return best;
+}
+
+export default function (component) {
+  mountMap(component, tokenDrawing);
+}
