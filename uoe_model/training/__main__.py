@@ -1,4 +1,4 @@
-"""`python -m uoe_model.training image|text --data DIR`: train, resume, evaluate."""
+"""`python -m uoe_model.training image|text --data DIR` trains, resumes, evaluates; `... twins` freezes routers."""
 
 import argparse
 import dataclasses
@@ -11,26 +11,42 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from uoe_model.errors import UoEError
+from uoe_model.training.evaluation import DEFAULT_SIZES, Sizes, load_subject, measure
 from uoe_model.training.loop import Limits, Trainer
 from uoe_model.training.memory import keep_freed_memory
+from uoe_model.training.model_card import render_parameters, render_routing_value, render_tables, write_card
 from uoe_model.training.settings import Training, default_settings, load_settings
 from uoe_model.training.tasks import build_task
+from uoe_model.training.twins import run_twins
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; user errors become one sentence on stderr."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory()
     disable_progress_bar()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     try:
-        train(options)
+        if arguments[:1] == ["twins"]:
+            run_twins(arguments[1:])
+        else:
+            train_or_evaluate(_parser().parse_args(arguments))
     except UoEError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def train_or_evaluate(options: argparse.Namespace) -> None:
+    """Do what the options say."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.evaluate:
+        evaluate(options)
+    else:
+        train(options)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -40,6 +56,21 @@ def train(options: argparse.Namespace) -> None:
     task = build_task(settings, options.data, output)
     trainer = Trainer(settings, task, output, resume=options.resume)
     trainer.run(Limits(stop_after=options.stop_after, max_seconds=options.max_seconds))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measure every number of the model card and print it; with --write, store it beside the weights."""
+    folder = options.checkpoint or PRETRAINED / f"uoe-{options.kind}"
+    sizes = DEFAULT_SIZES[options.kind]
+    sizes = Sizes(
+        test=options.test_examples or sizes.test,
+        value=options.value_examples or sizes.value,
+        lookup=sizes.lookup,
+    )
+    metrics = measure(load_subject(options.kind, folder, options.data, sizes), report=logging.getLogger(__name__).info)
+    print(render_tables(metrics), render_routing_value(metrics), render_parameters(metrics), sep="\n\n")
+    if options.write:
+        write_card(folder, metrics)
 
 
 def chosen_settings(options: argparse.Namespace, output: Path) -> Training:
@@ -71,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stop-after", type=int, help="pause after this step of the schedule; --resume goes on")
     parser.add_argument("--max-seconds", type=float, help="pause after this time; --resume goes on")
     parser.add_argument("--threads", type=int, help="processor threads for torch")
+    parser.add_argument("--evaluate", action="store_true", help="measure a checkpoint on the test set instead")
+    parser.add_argument("--checkpoint", type=Path, help="folder to evaluate; the bundled checkpoint by default")
+    parser.add_argument("--write", action="store_true", help="store what --evaluate measured in the checkpoint folder")
+    parser.add_argument("--test-examples", type=int, help="images, or windows per domain, for --evaluate")
+    parser.add_argument("--value-examples", type=int, help="likewise for its routing-value table")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="instead of the settings' device")
     return parser
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
 
 from uoe_model.errors import ConfigError
@@ -110,7 +110,7 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Numbers on held-out data, with averaged weights if there are any."""
         with self._evaluated_weights():
-            return self.task.validate(self.model, self.device)
+            return self.task.validate(self.model)
 
     def save(self) -> None:
         """Write a checkpoint of everything that the next step depends on."""

@@ -73,12 +73,13 @@ class ImageProbe:
     ) -> Losses:
         """Run the model, in evaluation mode, on every image."""
         sums = np.zeros(len(self.images))
+        device = _device(model)
         for start in range(0, len(self.images), self.batch_size):
             part = self.images.part(start, start + self.batch_size)
-            keys_BT = torch.arange(self.num_keys).expand(len(part), -1)
+            keys_BT = torch.arange(self.num_keys, device=device).expand(len(part), -1)
             routing = None if make_routing is None else make_routing(keys_BT)
-            output = model(pixel_values=self.normalisation.apply(part.pixels), routing=routing)
-            nats_B = nn.functional.cross_entropy(output.logits.double(), part.labels, reduction="none")
+            output = model(pixel_values=self.normalisation.apply(part.pixels).to(device), routing=routing)
+            nats_B = nn.functional.cross_entropy(output.logits.double().cpu(), part.labels, reduction="none")
             sums[start : start + len(part)] = nats_B.numpy()
             if watch is not None:
                 watch(list(range(start, start + len(part))), torch.ones_like(keys_BT, dtype=torch.bool), output)
@@ -102,11 +103,13 @@ class TextProbe:
     ) -> Losses:
         """Run the model, in evaluation mode, on every piece."""
         sums = np.zeros(len(self.examples))
+        device = _device(model)
         batches = example_batches(self.examples, bos_token_id=self.bos_token_id, batch_size=self.batch_size)
-        for numbers, arguments in batches:
+        for numbers, on_host in batches:
+            arguments = {name: value.to(device) for name, value in on_host.items()}
             routing = None if make_routing is None else make_routing(arguments["input_ids"])
             output = model(**arguments, routing=routing)
-            sums[numbers] = token_losses(output.logits, arguments).double().sum(dim=1).numpy()
+            sums[numbers] = token_losses(output.logits, arguments).double().sum(dim=1).cpu().numpy()
             if watch is not None:
                 watch(numbers, arguments["attention_mask"] != 0, output)
         names = [self.document_names[example.document] for example in self.examples]
@@ -115,6 +118,10 @@ class TextProbe:
             counts=np.asarray([len(example.token_ids) for example in self.examples], dtype=np.int64),
             clusters=np.unique(names, return_inverse=True)[1].astype(np.int64),
         )
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def image_test_set(data: Path, normalisation: Normalisation, *, grid_size: int, limit: int | None = None) -> ImageProbe:

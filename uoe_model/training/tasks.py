@@ -11,9 +11,10 @@ from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
 from uoe_model.processors.image import UoEImageProcessor
 from uoe_model.processors.text import build_tokenizer, load_tokenizer
 from uoe_model.training.image_data import Normalisation, augment, epoch_indices, load_images, seeded_generator
+from uoe_model.training.probes import ImageProbe, text_probe
 from uoe_model.training.settings import ImageTraining, TextTraining, Training
 from uoe_model.training.text_data import TextBatches, load_documents, read_texts
-from uoe_model.training.text_examples import cut_examples, domain_rates, example_losses
+from uoe_model.training.text_examples import cut_examples, domain_rates
 
 
 class Task(Protocol):
@@ -28,7 +29,7 @@ class Task(Protocol):
     def loss(self, output: Any, batch: dict[str, Tensor]) -> Tensor:
         """What is minimised."""
 
-    def validate(self, model: nn.Module, device: str) -> dict[str, float]:
+    def validate(self, model: nn.Module) -> dict[str, float]:
         """Numbers on held-out data, for a model in evaluation mode."""
 
     def save_processor(self, folder: Path) -> None:
@@ -73,16 +74,20 @@ class ImageTask:
         cross_entropy: Tensor = output.cross_entropy
         return loss - cross_entropy + smoothed
 
-    @torch.no_grad()
-    def validate(self, model: nn.Module, device: str) -> dict[str, float]:
-        loss, correct = 0.0, 0
-        for start in range(0, len(self._validation), 250):
-            images = self._validation.part(start, start + 250)
-            labels = images.labels.to(device)
-            logits = model(pixel_values=self._normalisation.apply(images.pixels).to(device)).logits.float()
-            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-            correct += int((logits.argmax(dim=1) == labels).sum())
-        return {"loss": loss / len(self._validation), "accuracy": correct / len(self._validation)}
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        correct: list[Tensor] = []
+
+        def watch(numbers: list[int], valid_BT: Tensor, output: Any) -> None:
+            del valid_BT
+            correct.append(output.logits.argmax(dim=1).cpu() == self._validation.labels[numbers])
+
+        grid = ImageProbe(
+            images=self._validation,
+            normalisation=self._normalisation,
+            num_keys=self._settings.build_config().grid_size ** 2,
+        )
+        losses = grid.losses(model, watch=watch)
+        return {"loss": losses.mean, "accuracy": float(torch.cat(correct).double().mean())}
 
     def save_processor(self, folder: Path) -> None:
         config = self._settings.build_config()
@@ -110,7 +115,8 @@ class TextTask:
         )
         self._batches = TextBatches(train, context=context, batch_size=settings.batch_size, seed=settings.seed)
         self._domains = valid.domains
-        self._validation = cut_examples(valid, context=context, limit=settings.validation_windows)
+        examples = cut_examples(valid, context=context, limit=settings.validation_windows)
+        self._validation = text_probe(valid, examples)
 
     @staticmethod
     def _load_tokenizer(data: Path, folder: Path, vocab_size: int, context: int) -> PreTrainedTokenizerFast:
@@ -133,11 +139,9 @@ class TextTask:
         loss: Tensor = output.loss
         return loss
 
-    def validate(self, model: nn.Module, device: str) -> dict[str, float]:
-        sums = example_losses(
-            model, self._validation, bos_token_id=int(self._tokenizer.bos_token_id), batch_size=8, device=device
-        )
-        rates = domain_rates(sums, self._validation, self._domains)
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        losses = self._validation.losses(model)
+        rates = domain_rates(losses.sums, self._validation.examples, self._domains)
         numbers = {f"bits_per_byte_{name}": bits for name, (bits, _) in rates.items()}
         macro = {
             "loss": sum(nats for _, nats in rates.values()) / len(rates),

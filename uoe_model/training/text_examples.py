@@ -1,8 +1,7 @@
 """Text for measuring: documents cut into non-overlapping examples, and the loss of every one of them."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -75,41 +74,6 @@ def token_losses(logits_BTV: Tensor, arguments: dict[str, Tensor]) -> Tensor:
         logits_BTV[:, :-1].flatten(0, 1).float(), labels_BT.flatten(), ignore_index=IGNORED_LABEL, reduction="none"
     )
     return losses_N.view_as(labels_BT)
-
-
-@torch.no_grad()
-def example_losses(
-    model: Callable[..., Any],
-    examples: Sequence[TextExample],
-    *,
-    bos_token_id: int,
-    batch_size: int = 16,
-    device: str = "cpu",
-    routing: object | None = None,
-    watch: Callable[[list[int], dict[str, Tensor], Any], None] | None = None,
-) -> np.ndarray:
-    """Sum of nats over the tokens of every example.
-
-    Args:
-        model: in evaluation mode.
-        examples: what is predicted.
-        bos_token_id: starts every example.
-        batch_size: examples at once; device: where the model is.
-        routing: overrides handed to the model.
-        watch: sees every batch: numbers of its examples, the model's arguments, its output.
-
-    Returns:
-        float64 (examples,).
-    """
-    sums = np.zeros(len(examples))
-    overrides = {} if routing is None else {"routing": routing}
-    for numbers, arguments in example_batches(examples, bos_token_id=bos_token_id, batch_size=batch_size):
-        moved = {name: value.to(device) for name, value in arguments.items()}
-        output = model(**moved, **overrides)
-        sums[numbers] = token_losses(output.logits, moved).double().sum(dim=1).cpu().numpy()
-        if watch is not None:
-            watch(numbers, moved, output)
-    return sums
 
 
 def domain_rates(
