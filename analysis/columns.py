@@ -14,8 +14,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 Column = npt.NDArray[np.generic] | pd.api.extensions.ExtensionArray
 
-NO_UNITS = "the input has no units"
-
 
 def text_column(values: Sequence[str], codes: IntArray) -> pd.api.extensions.ExtensionArray:
     """Text column (str) whose row r reads `values[codes[r]]`."""

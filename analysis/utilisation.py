@@ -100,7 +100,7 @@ def expert_load_against_reference(trace: RoutingTrace, measure: LoadMeasure = "l
     table = expert_load(trace)
     expected_total = table.groupby("site_id")["reference_load"].transform("sum", min_count=1)
     num_experts = table.groupby("site_id")["expert_id"].transform("size")
-    per_load: float | pd.Series[float] = {
+    per_load: pd.Series[float] = {
         "load": pd.Series(1.0, index=table.index),
         "load_share": 1.0 / expected_total.where(expected_total > 0),
         "relative_load": num_experts / expected_total.where(expected_total > 0),

@@ -1,0 +1,136 @@
+"""Break every statistic on purpose, in a copy of the project, and report whether its tests notice.
+
+    python -m tests.mutation_check [statistic ...]
+
+Takes several minutes. Ends with status 1 if a mutation survives, or no longer finds the text that it replaces.
+"""
+
+import argparse
+import collections
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("analysis", "uoe_model", "tests", "pyproject.toml")
+PASSED, FAILED = 0, 1  # pytest's own exit statuses; anything else is no verdict
+SIGNS_OF_A_WRONG_RESULT = ("AssertionError", "DID NOT RAISE")
+VERDICTS = ("killed", "survived", "broken")
+
+TESTS: Final[dict[str, tuple[str, ...]]] = {
+    "load": ("tests/analysis/test_utilisation.py", "-k", "load_equals_the_oracle"),
+    "load band": ("tests/analysis/test_utilisation.py", "-k", "load_equals_the_oracle"),
+    "load against reference": ("tests/analysis/test_utilisation.py", "-k", "every_measure"),
+    "dropped assignments": ("tests/analysis/test_drops.py", "-k", "dropped_assignments_equal_the_oracle"),
+    "dropped units": ("tests/analysis/test_drops.py", "-k", "dropped_units_equal_the_oracle"),
+    "drops by position": ("tests/analysis/test_drops.py", "-k", "drops_by_position_equal_the_oracle"),
+    "drop events": ("tests/analysis/test_drops.py", "-k", "drop_events_equal_the_oracle"),
+    "entropy and margin": ("tests/analysis/test_confidence.py", "-k", "oracle"),
+    "balance": ("tests/analysis/test_balance.py", "-k", "oracle"),
+    "chance draws": ("tests/analysis/test_reference.py",),
+    "routes": ("tests/analysis/test_routes.py", "-k", "oracle"),
+    "summary": ("tests/analysis/test_summary.py", "-k", "oracle"),
+    "summary bands": ("tests/analysis/test_summary.py", "-k", "bands_of_balance or varies_less"),
+    "tables": ("tests/analysis/test_tables.py",),
+    "reasons": (
+        *("tests/analysis/test_utilisation.py", "tests/analysis/test_drops.py", "tests/analysis/test_confidence.py"),
+        *("tests/analysis/test_balance.py", "tests/analysis/test_routes.py", "-k", "explained"),
+    ),
+    "routing value": ("tests/analysis/test_routing_value.py",),
+}
+"""What must notice that a statistic is wrong, as arguments of pytest."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Mutation:
+    """One wrong version of a statistic: `old` stands exactly once in `file` and becomes `new`."""
+
+    statistic: str
+    file: str
+    what: str
+    old: str
+    new: str
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation_check", description=__doc__)
+    parser.add_argument("statistics", nargs="*", help=f"any of {', '.join(TESTS)}; default: all")
+    wanted = parser.parse_args().statistics or list(TESTS)
+    if unknown := set(wanted) - set(TESTS):
+        parser.error(f"{', '.join(sorted(unknown))} must be among {', '.join(TESTS)}")
+    text = Path(__file__).with_name("mutations.txt").read_text(encoding="utf-8")
+    mutations = [mutation for mutation in read_mutations(text) if mutation.statistic in wanted]
+    with tempfile.TemporaryDirectory(prefix="mutation_check_") as folder:
+        copy = Path(folder)
+        copy_project(copy)
+        for statistic in wanted:
+            if run_tests(copy, statistic) != "survived":
+                print(f"{statistic}: the tests fail without any mutation; repair that first")
+                return 1
+        verdicts = [(mutation, verdict_of(copy, mutation)) for mutation in mutations]
+    counts = collections.Counter((mutation.statistic, verdict) for mutation, verdict in verdicts)
+    print("\n" + "statistic".ljust(30) + "".join(verdict.rjust(10) for verdict in VERDICTS))
+    for statistic in wanted:
+        print(statistic.ljust(30) + "".join(str(counts[statistic, verdict]).rjust(10) for verdict in VERDICTS))
+    totals = collections.Counter(verdict for _, verdict in verdicts)
+    print("all".ljust(30) + "".join(str(totals[verdict]).rjust(10) for verdict in VERDICTS))
+    return int(totals["killed"] < len(verdicts))
+
+
+def read_mutations(text: str) -> list[Mutation]:
+    """Read mutations.txt, whose first lines say how it is written."""
+    mutations = []
+    for group in text.split("\n= ")[1:]:
+        statistic, *blocks = group.split("\n@ ")
+        for block in blocks:
+            place, *lines = block.rstrip("\n").split("\n")
+            file, _, what = place.partition(": ")
+            old, new = ("\n".join(line[2:] for line in lines if line.startswith(sign)) for sign in "-+")
+            mutations.append(Mutation(statistic=statistic.strip(), file=file, what=what, old=old, new=new))
+    return mutations
+
+
+def copy_project(folder: Path) -> None:
+    """Copy sources and tests, without checkpoints and caches."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.pyc")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy(source, folder / name)
+
+
+def verdict_of(copy: Path, mutation: Mutation) -> str:
+    """`killed`, `survived`, or `broken` (its text is not there exactly once, or the tests could not judge it)."""
+    path = copy / mutation.file
+    source = path.read_text(encoding="utf-8")
+    if source.count(mutation.old) != 1 or mutation.old == mutation.new:
+        verdict = "broken"
+    else:
+        path.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
+        try:
+            verdict = run_tests(copy, mutation.statistic)
+        finally:
+            path.write_text(source, encoding="utf-8")
+    print(f"{verdict:<9} {mutation.statistic:<30} {mutation.file}: {mutation.what}", flush=True)
+    return verdict
+
+
+def run_tests(copy: Path, statistic: str) -> str:
+    """Run the tests of a statistic in the copy until the first failure; a crash is no verdict, a wrong result is."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS[statistic]]
+    # Without bytecode files: two mutations of equal length within one second would look the same to the cache.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    is_wrong = run.returncode == FAILED and any(sign in run.stdout for sign in SIGNS_OF_A_WRONG_RESULT)
+    return "survived" if run.returncode == PASSED else "killed" if is_wrong else "broken"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
