@@ -1,6 +1,6 @@
 """One table of a trace as one Parquet file, and back, exactly. What comes in is not trusted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from uoe_model.errors import TraceFormatError
+from uoe_model.parquet_headers import HeaderError, Unpacked, read_headers
 from uoe_model.trace import (
     SCHEMA_VERSION,
     Check,
@@ -23,7 +24,6 @@ from uoe_model.trace import (
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 
-_MAX_ROW_GROUPS: Final = 10_000
 _TEXT_TYPES: Final = (pa.string(), pa.large_string(), pa.string_view())
 
 
@@ -69,9 +69,9 @@ def write_run(run: RunRecord) -> bytes:
 
 def read_run(data: bytes, max_bytes: int) -> RunRecord:
     """Read the run record; another schema version is refused before anything else is asked of the file."""
-    file = _open("run", data, max_bytes)
-    if file.metadata.num_rows != 1:
-        raise TraceFormatError(f"run.parquet has {file.metadata.num_rows} rows, must have 1")
+    file, unpacked = _open("run", data, max_bytes)
+    if unpacked.num_rows != 1:
+        raise TraceFormatError(f"run.parquet has {unpacked.num_rows} rows, must have 1")
     if "schema_version" not in file.schema_arrow.names:
         raise TraceFormatError("run.parquet has no column schema_version")
     version = _read("run", file, ["schema_version"]).column(0)[0].as_py()
@@ -82,7 +82,10 @@ def read_run(data: bytes, max_bytes: int) -> RunRecord:
     _check_columns("run", file, {field.name: [field.type] for field in _RUN_SCHEMA})
     row = _read("run", file, nullable=("seed",)).to_pylist()[0]
     for name in _PAIRS:
-        row[name] = {pair["key"]: pair["value"] for pair in row[name]}
+        pairs = row[name]
+        row[name] = {pair["key"]: pair["value"] for pair in pairs}
+        if len(row[name]) < len(pairs):
+            raise TraceFormatError(f"run.parquet: {name} has a key twice")
     return RunRecord(**row | {"self_check": tuple(Check(**check) for check in row["self_check"])})
 
 
@@ -101,7 +104,7 @@ def read_table(kind: type[AnyTable], name: str, data: bytes, max_bytes: int) -> 
     texts = [column for column, (dtype, _) in types.items() if dtype == np.object_]
     if kind is ReferenceTable:
         texts.append("dataset")
-    file = _open(name, data, max_bytes, texts)
+    file, _ = _open(name, data, max_bytes, texts)
     allowed = {column: [_arrow_type(dtype)] for column, (dtype, _) in types.items()}
     allowed |= {column: [*_TEXT_TYPES, *(pa.dictionary(pa.int32(), text) for text in _TEXT_TYPES)] for column in texts}
     absent = [column for column, (_, optional) in types.items() if optional and column not in file.schema_arrow.names]
@@ -140,13 +143,13 @@ def write_logits(router_logits: Mapping[int, NDArray[np.float32]], units: UnitTa
 
 def read_logits(data: bytes, sites: SiteTable, units: UnitTable, max_bytes: int) -> dict[int, NDArray[np.float32]]:
     """Read the router logits as one matrix per site."""
-    file = _open("router_logits", data, max_bytes)
+    file, unpacked = _open("router_logits", data, max_bytes)
     _check_columns("router_logits", file, {field.name: [field.type] for field in _LOGIT_SCHEMA})
     known = sites.site_id.tolist()
-    words = (file.metadata.metadata or {}).get(b"site_ids", b"").decode(errors="replace").split()
+    words = unpacked.metadata.get("site_ids", "").split()
     site_ids = [site_id for site_id in known if str(site_id) in words]
     rows = len(site_ids) * len(units)
-    if [str(site_id) for site_id in site_ids] != words or file.metadata.num_rows != rows:
+    if [str(site_id) for site_id in site_ids] != words or unpacked.num_rows != rows:
         raise TraceFormatError("router_logits.parquet must name its site_ids and have one row per site and unit")
     table = _read("router_logits", file)
     widths = sites.num_experts[site_ids].astype(np.int64)
@@ -186,24 +189,20 @@ def _write(table: Any, metadata: Mapping[str, str] | None = None) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _open(name: str, data: bytes, max_bytes: int, texts: list[str] | None = None) -> Any:
-    """Open a Parquet file after looking at what its footer promises to unpack to."""
+def _open(name: str, data: bytes, max_bytes: int, texts: Sequence[str] = ()) -> tuple[Any, Unpacked]:
+    """Open a Parquet file after looking at what its headers promise to unpack to."""
     try:
-        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        unpacked = read_headers(data, texts)
+        if unpacked.num_bytes > max_bytes:
+            size = f"{unpacked.num_bytes:,} bytes, at most {max_bytes:,} are allowed"
+            raise TraceFormatError(f"{name}.parquet would unpack to about {size}")
+        found = pq.ParquetFile(pa.BufferReader(data)).schema_arrow.names
+        shared = [column for column in texts if column in found]
+        return pq.ParquetFile(pa.BufferReader(data), read_dictionary=shared), unpacked
+    except HeaderError as error:
+        raise TraceFormatError(f"{name}.parquet is no readable Parquet file: {error}") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise TraceFormatError(f"{name}.parquet is no readable Parquet file") from error
-    metadata = file.metadata
-    if metadata.num_row_groups > _MAX_ROW_GROUPS:
-        raise TraceFormatError(f"{name}.parquet has {metadata.num_row_groups} row groups, at most {_MAX_ROW_GROUPS}")
-    size = 8 * metadata.num_rows * metadata.num_columns
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(metadata.num_columns)):
-            size += chunk.total_uncompressed_size + 8 * chunk.num_values
-    if size > max_bytes:
-        raise TraceFormatError(
-            f"{name}.parquet would unpack to about {size:,} bytes, at most {max_bytes:,} are allowed"
-        )
-    return file
 
 
 def _check_columns(name: str, file: Any, allowed: Mapping[str, list[Any]]) -> None:

@@ -33,7 +33,7 @@ def test_columns_are_never_coerced():
 
 def test_columns_have_equal_lengths():
     with pytest.raises(
-        TraceError, match="columns have different lengths: .'site_id': 2, 'example_id': 4, 'capacity': 4"
+        TraceError, match=r"columns have different lengths: .'site_id': 2, 'example_id': 4, 'capacity': 4"
     ):
         dataclasses.replace(two_sites().capacities, site_id=np.zeros(2, np.int16))
 
