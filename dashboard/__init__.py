@@ -1,0 +1,1 @@
+"""The page: asks analysis, draws, computes nothing."""

@@ -1,0 +1,25 @@
+"""The pages and their order; a new page is one line here."""
+
+import streamlit as st
+
+from dashboard.notices import guarded
+from dashboard.views import explore, guide
+from dashboard.widgets.header import render_header
+
+
+def render_page() -> None:
+    """Draw what every page has, then the page itself."""
+    st.set_page_config(page_title="UoE, repaired", layout="wide", initial_sidebar_state="expanded")
+    page = st.navigation(
+        [
+            st.Page(
+                explore.render, title="Explore", icon=":material/travel_explore:", url_path="explore", default=True
+            ),
+            st.Page(guide.render, title="Guide", icon=":material/menu_book:", url_path="guide"),
+        ],
+        position="top",
+    )
+    with guarded("The header"):
+        render_header()
+    with guarded("This page"):
+        page.run()
