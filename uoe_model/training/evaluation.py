@@ -20,6 +20,7 @@ from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
 from uoe_model.processors.image import UoEImageProcessor
 from uoe_model.processors.text import load_tokenizer
 from uoe_model.router import Router, RoutingOverrides
+from uoe_model.training.bootstrap import Bootstrap
 from uoe_model.training.cost import multiply_adds, parameter_counts
 from uoe_model.training.export import TRAINING_CONFIG, TRAINING_RUN, UNTRAINED_ROUTERS
 from uoe_model.training.image_data import Normalisation
@@ -32,7 +33,7 @@ from uoe_model.training.probes import (
     image_test_set,
     text_probe,
 )
-from uoe_model.training.routing_value import paired_interval, routing_values
+from uoe_model.training.routing_value import routing_values
 from uoe_model.training.settings import Kind
 from uoe_model.training.site_counts import SiteCounter, SiteCounts, reference_json
 from uoe_model.training.text_data import load_documents
@@ -118,7 +119,7 @@ def measure(subject: Subject, *, report: Report = lambda line: None) -> dict[str
     counts = counter.counts()
     report("quality without capacity")
     free = subject.test.losses(model, make_routing=lambda keys_BT: RoutingOverrides(capacity_factor=None))
-    low, high = paired_interval(losses.sums - free.sums, losses, seed=0)
+    low, high = Bootstrap(losses, seed=0).interval(losses.sums - free.sums)
     quality, quality_free = _quality(subject, losses), _quality(subject, free)
     if subject.kind == "image":
         quality |= _classification(subject, torch.cat(predicted))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,7 +97,8 @@ class Trainer:
                 if self.step % settings.validate_every == 0 or self.step == settings.steps:
                     row = self.validate()
                     validation.append({"step": self.step, "seconds": self.seconds} | row)
-                    bar.write(f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in row.items()))
+                    words = ", ".join(f"{name} {value:.4f}" for name, value in row.items())
+                    bar.write(f"step {self.step}: {words}", file=sys.stderr)
                     logged = time.monotonic()
                 if self.step % settings.checkpoint_every == 0 or self.step in settings.milestone_steps():
                     self.save()

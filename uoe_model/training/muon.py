@@ -18,8 +18,8 @@ _NEWTON_SCHULZ: Final = (3.4445, -4.7750, 2.0315)
 def orthogonalised(update: Tensor, iterations: int = 5) -> Tensor:
     """Bring all singular values of each matrix (..., rows, columns) close to 1."""
     tall = update.shape[-2] > update.shape[-1]
-    x = update.mT if tall else update
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x: Tensor = update.mT if tall else update
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     a, b, c = _NEWTON_SCHULZ
     for _ in range(iterations):
         gram = x @ x.mT

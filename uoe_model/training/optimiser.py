@@ -3,13 +3,16 @@
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from uoe_model.training.muon import Muon, MuonWithAdamW
 from uoe_model.training.settings import Training
+
+_NO_MATRIX: Final = ("router", "norm", "bias", ".b1", ".b_qkv", "position", "classifier", "lm_head")
+"""Parts of the names of parameters that are no hidden weight matrices, whatever their shape."""
 
 
 def is_router(name: str) -> bool:
@@ -24,8 +27,7 @@ def router_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _is_hidden_matrix(name: str, parameter: Tensor, embeddings: set[int]) -> bool:
-    kept_out = any(word in name for word in ("router", "norm", "bias", "position", ".b1", ".b_qkv", "classifier", "lm_head"))
-    return parameter.ndim >= 2 and not kept_out and id(parameter) not in embeddings
+    return parameter.ndim >= 2 and id(parameter) not in embeddings and not any(word in name for word in _NO_MATRIX)
 
 
 def build_optimizer(model: nn.Module, settings: Training) -> torch.optim.AdamW | MuonWithAdamW:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from uoe_model.config import BLOCKS, RouterConfig
 from uoe_model.layout import RoutingLayout
 from uoe_model.router import UNSET, RoutingOverrides
+from uoe_model.training.bootstrap import Bootstrap, cluster_sums
 from uoe_model.training.probes import FloatArray, Losses, Probe
 from uoe_model.training.replacements import BalancedRandom, LogitTable, LookedUp, Permuted, Replacement, Untrained
 
 TARGETS: Final = ("attention", "mlp", "both")
 CAPACITIES: Final = ("as trained", "none")
 REPLACEMENTS: Final = ("balanced_random", "permuted", "untrained_router", "lookup")
-RESAMPLES: Final = 2000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +80,7 @@ def routing_values(
         limited = capacity == "as trained"
         learned = test.losses(model, make_routing=None if limited else _unlimited)
         base[capacity] = learned.mean
+        bootstrap = Bootstrap(learned, seed)
         for replacement in REPLACEMENTS:
             for block in TARGETS:
                 sites = target_sites(block, configs)
@@ -87,7 +88,7 @@ def routing_values(
                     test.losses(model, make_routing=_Override(routes, sites, limited=limited)).sums
                     for routes in _build(replacement, configs, untrained, looked_up, draws=draws, seed=seed)
                 ]
-                row = _row(replacement, block, capacity, np.mean(changed, axis=0) - learned.sums, learned, seed=seed)
+                row = _row(replacement, block, capacity, np.mean(changed, axis=0) - learned.sums, learned, bootstrap)
                 rows.append(row)
                 report(
                     f"{replacement}, {block}, capacity {capacity}: "
@@ -97,9 +98,9 @@ def routing_values(
 
 
 def _row(
-    replacement: str, block: str, capacity: str, difference: FloatArray, learned: Losses, *, seed: int
+    replacement: str, block: str, capacity: str, difference: FloatArray, learned: Losses, bootstrap: Bootstrap
 ) -> RoutingValue:
-    low, high = paired_interval(difference, learned, seed=seed)
+    low, high = bootstrap.interval(difference)
     by_cluster = cluster_sums(difference, learned.clusters)
     return RoutingValue(
         replacement=replacement,
@@ -116,29 +117,6 @@ def _row(
 def target_sites(block: str, configs: tuple[RouterConfig, ...]) -> frozenset[int]:
     """Site ids of attention, mlp or both."""
     return frozenset(site for site in range(len(configs)) if block in ("both", BLOCKS[site % len(BLOCKS)]))
-
-
-def cluster_sums(values: FloatArray, clusters: np.ndarray) -> FloatArray:
-    """Sum of the values of every cluster."""
-    sums: FloatArray = np.bincount(clusters, weights=values).astype(np.float64)
-    return sums
-
-
-def paired_interval(difference: FloatArray, losses: Losses, *, seed: int) -> tuple[float, float]:
-    """95% percentile bootstrap of sum(difference) / sum(counts), drawing whole clusters with replacement.
-
-    Args:
-        difference: nats of every example under one condition minus those under another.
-        losses: counts and clusters of the examples.
-        seed: of the resampling.
-    """
-    sums = cluster_sums(difference, losses.clusters)
-    counts = cluster_sums(losses.counts.astype(np.float64), losses.clusters)
-    generator = np.random.default_rng(seed)
-    even = np.full(len(sums), 1 / len(sums))
-    drawn = generator.multinomial(len(sums), even, size=RESAMPLES)
-    low, high = np.quantile((drawn @ sums) / (drawn @ counts), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _unlimited(keys_BT: Tensor) -> RoutingOverrides:

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from uoe_model.errors import ConfigError
+from uoe_model.training.bootstrap import Bootstrap
 from uoe_model.training.checkpoints import checkpoint_steps
 from uoe_model.training.evaluation import DEFAULT_SIZES, Sizes, describe, load_subject
 from uoe_model.training.loop import Limits, Trainer
 from uoe_model.training.model_card import TWIN_RESULTS, render_twins
 from uoe_model.training.probes import Losses
-from uoe_model.training.routing_value import paired_interval
 from uoe_model.training.settings import Kind, Training, default_settings, load_settings
 from uoe_model.training.tasks import build_task
 
@@ -98,7 +98,7 @@ def compare(kind: Kind, output: Path, data: Path, *, seeds: Sequence[int], steps
             losses[routers] = subject.test.losses(subject.model)
             dataset = describe(subject)
         learned, frozen = losses["learned"], losses["frozen"]
-        low, high = paired_interval(learned.sums - frozen.sums, learned, seed=seed)
+        low, high = Bootstrap(learned, seed=seed).interval(learned.sums - frozen.sums)
         row = {"seed": seed, "learned": learned.mean, "frozen": frozen.mean, "difference": learned.mean - frozen.mean}
         rows.append(row | {"low": low, "high": high})
     mean = float(np.mean([row["difference"] for row in rows]))
