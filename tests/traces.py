@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -233,7 +234,8 @@ def _route(
     exponent = np.exp(logits[leaders].astype(np.float64) - logits[leaders].max(axis=1, keepdims=True))
     p = (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)
     unlimited = math.isnan(factor)
-    limit = len(leaders) if unlimited else math.ceil(factor * top_k * len(leaders) / num_experts)
+    share = Fraction(0 if unlimited else str(factor)) * top_k / num_experts
+    limit = len(leaders) if unlimited else math.ceil(share * len(leaders))
     if in_order and not unlimited:
         limit = max(4, limit)
     requested: dict[int, list[int]] = {}
@@ -245,7 +247,7 @@ def _route(
         if in_order and not unlimited and kind == "data":
             taken = 0
             for patch in asking:
-                if taken < max(4, math.ceil(factor * top_k * (patch + 1) / num_experts)):
+                if taken < max(4, math.ceil(share * (patch + 1))):
                     taken += 1
                     kept.add((patch, expert))
         else:
