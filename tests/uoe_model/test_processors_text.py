@@ -205,13 +205,36 @@ def test_names_of_special_tokens_in_a_text_are_plain_text():
     special = {tokenizer().eos_token_id, tokenizer().pad_token_id}
     for text in (END_OF_TEXT, f"a{PAD}b", f"{END_OF_TEXT}{PAD}" * 3):
         assert special.isdisjoint(encode(tokenizer(), text).token_ids.tolist())
-        assert special.isdisjoint(tokenizer()(text)["input_ids"])
+        assert special.isdisjoint(tokenizer()(text)["input_ids"][1:])
+        assert special.isdisjoint(tokenizer()(text, add_special_tokens=False)["input_ids"])
 
 
 def test_special_tokens_get_in_by_id_and_show_their_name():
     assert (tokenizer().bos_token_id, tokenizer().eos_token_id, tokenizer().pad_token_id) == (0, 0, 1)
     assert token_texts(tokenizer(), [0, 1]) == (END_OF_TEXT, PAD)
     assert tokenizer().decode([0, *encode(tokenizer(), "abc").token_ids.tolist()], skip_special_tokens=True) == "abc"
+
+
+@given(text=ANY_TEXT | TOKEN_TEXT)
+def test_a_call_begins_with_the_begin_token_as_the_model_expects(text):
+    ids = encode(tokenizer(), text).token_ids.tolist()
+    for ours in (tokenizer(), *_loaded()):
+        called = ours(text)
+        assert list(called) == ["input_ids", "attention_mask"]
+        assert called["input_ids"] == [ours.bos_token_id, *ids]
+        assert called["attention_mask"] == [1] * (len(ids) + 1)
+        assert ours(text, add_special_tokens=False)["input_ids"] == ids
+        assert ours.decode(called["input_ids"], skip_special_tokens=True) == text
+
+
+def test_every_row_of_a_batch_begins_with_the_begin_token_and_a_pair_has_one():
+    for ours in (tokenizer(), *_loaded()):
+        batch = ours(["the fox", "a"], padding=True, return_tensors="pt")
+        assert list(batch) == ["input_ids", "attention_mask"]
+        assert batch["input_ids"][:, 0].tolist() == [ours.bos_token_id] * 2
+        assert batch["attention_mask"].sum(1).tolist() == [len(ours("the fox")["input_ids"]), 2]
+        pair = [*encode(ours, "the").token_ids.tolist(), *encode(ours, " fox").token_ids.tolist()]
+        assert ours("the", " fox")["input_ids"] == [ours.bos_token_id, *pair]
 
 
 def test_a_call_that_truncates_and_pads_leaves_no_trace():

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from uoe_model.errors import CheckpointError, ConfigError
@@ -83,6 +83,7 @@ def build_tokenizer(
 
     No normalisation, and all 256 bytes are in the vocabulary: any text comes back exactly. The names of special
     tokens in a text are plain text; special tokens get in by id only. The same texts give the same tokenizer.
+    Calling it begins a text with `END_OF_TEXT`, as models see every example; with add_special_tokens=False it does not.
 
     Args:
         texts: documents to learn the vocabulary from.
@@ -111,12 +112,18 @@ def build_tokenizer(
         vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A",
+        pair=f"{END_OF_TEXT} $A $B",
+        special_tokens=[(END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))],
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
         pad_token=PAD,
         model_max_length=context_length,
+        model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
         split_special_tokens=True,
     )
