@@ -1,5 +1,7 @@
 """SMHA: an attention block cut into experts, each a group of heads over the units that its router kept for it."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -91,7 +93,9 @@ class SMHA(nn.Module):
         y_ESD = torch.bmm(rows_ESW, self.w_o.to(rows_ESW.dtype))
         return combine(y_ESD.flatten(0, 1), decision.gate_NK, table)
 
-    def _attend(self, x_ND: Tensor, layout: RoutingLayout, decision: RoutingDecision, rotation):  # type: ignore[no-untyped-def]
+    def _attend(
+        self, x_ND: Tensor, layout: RoutingLayout, decision: RoutingDecision, rotation: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Callable[[], Tensor], Callable[[], Tensor]]:
         """All units at once; also how to get their keys and values (N, H, head width) for a cache."""
         table = build_slot_table(decision, self.num_experts, layout.group_N, layout.num_groups)
         q, k, v = self._project(x_ND, table, rotation)

@@ -1,14 +1,19 @@
 """A checkpoint folder, loaded: model, processor, reference load, and what the folder says about its training."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.logging import set_tqdm_hook
 
 from uoe_model.config import UoEConfig
 from uoe_model.errors import CheckpointError, ConfigError, DeviceError
@@ -25,6 +30,23 @@ MAX_JSON_BYTES: Final = 16 << 20
 """Largest JSON file of a checkpoint folder that is read."""
 
 Kind = Literal["text", "image"]
+Model = UoEForCausalLM | UoEForImageClassification
+
+_DAMAGED: Final = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    SafetensorError,
+    ConfigError,
+)
+"""What transformers raises on a folder whose files are damaged or do not fit together."""
+
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""While transformers loads a model it changes torch's default dtype and initialisers for the whole process."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,7 +62,7 @@ class Bundle:
     folder: Path
     name: str
     kind: Kind
-    model: UoEForCausalLM | UoEForImageClassification
+    model: Model
     tokenizer: PreTrainedTokenizerFast | None
     image_processor: UoEImageProcessor | None
     reference: ReferenceTable | None
@@ -51,8 +73,7 @@ class Bundle:
     @property
     def config(self) -> UoEConfig:
         """The model's configuration."""
-        config: UoEConfig = self.model.config
-        return config
+        return self.model.config
 
 
 def folder_kind(folder: Path) -> Kind:
@@ -65,9 +86,8 @@ def folder_kind(folder: Path) -> Kind:
         raise CheckpointError(f"{folder.name} is no folder: choose the folder of a checkpoint.")
     config = read_json(folder / "config.json")
     if config.get("model_type") != UoEConfig.model_type:
-        raise CheckpointError(
-            f"{folder.name} holds a {config.get('model_type', 'nameless')!r} model, not a 'uoe' one: choose a UoE model."
-        )
+        found = config.get("model_type", "nameless")
+        raise CheckpointError(f"{folder.name} holds a {found!r} model, not a 'uoe' one: choose a UoE model.")
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder.name} has no {WEIGHTS}: save the model with save_pretrained.")
     return "text" if config.get("is_causal", True) else "image"
@@ -82,18 +102,15 @@ def load_bundle(folder: Path | str, device: str = "auto") -> Bundle:
         CheckpointError: the folder is no checkpoint, or its files do not fit together.
         DeviceError: the device is not there or too small.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     kind = folder_kind(folder)
-    target = pick_device(device)
-    model_class = UoEForCausalLM if kind == "text" else UoEForImageClassification
+    model = _load_model(folder, kind)
+    tokenizer = load_tokenizer(folder) if kind == "text" else None
+    image_processor = _load_image_processor(folder) if kind == "image" else None
+    _check_fit(folder, model.config, tokenizer, image_processor)
     try:
-        model = model_class.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{folder.name} cannot be loaded: {_first_line(error)}") from error
-    try:
-        model = model.to(target).eval()
+        target = pick_device(device)
+        model.to(target)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"device {device!r} cannot hold {folder.name}: {_first_line(error)}") from error
     return Bundle(
@@ -101,8 +118,8 @@ def load_bundle(folder: Path | str, device: str = "auto") -> Bundle:
         name=folder.name,
         kind=kind,
         model=model,
-        tokenizer=load_tokenizer(folder) if kind == "text" else None,
-        image_processor=_load_image_processor(folder) if kind == "image" else None,
+        tokenizer=tokenizer,
+        image_processor=image_processor,
         reference=load_reference(folder, model.config),
         weights_digest=_sha256(folder / WEIGHTS),
         training=_training(folder),
@@ -161,10 +178,84 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _load_model(folder: Path, kind: Kind) -> Model:
+    """The model in evaluation mode, every weight of it from the folder."""
+    model_class = UoEForCausalLM if kind == "text" else UoEForImageClassification
+    try:
+        with _ONE_AT_A_TIME, _without_progress_bars():
+            loaded: Any = model_class.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # told apart below, by name
+                output_loading_info=True,
+            )
+    except _DAMAGED as error:
+        raise CheckpointError(f"{folder.name} cannot be loaded: {_first_line(error)}") from error
+    model: Model = loaded[0].eval()
+    info: Mapping[str, Any] = loaded[1]
+    problems = [
+        f"{len(names)} weights {what}, for example {names[0]}"
+        for what, names in (
+            ("are missing", sorted(info["missing_keys"])),
+            ("belong to no part of the model", sorted(info["unexpected_keys"])),
+            ("have another shape than in config.json", sorted(key for key, *_ in info["mismatched_keys"])),
+            ("are not finite", [name for name, value in model.named_parameters() if not value.isfinite().all()]),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{folder.name}/{WEIGHTS} does not fit config.json: {'; '.join(problems)}")
+    return model
+
+
+@contextlib.contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """No bars of transformers in this thread; elsewhere, and afterwards, all is as before."""
+    here = threading.get_ident()
+
+    def make_bar(factory: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if threading.get_ident() == here:
+            return factory(*args, **options | {"disable": True})
+        return factory(*args, **options) if previous is None else previous(factory, args, options)
+
+    previous = set_tqdm_hook(make_bar)
+    try:
+        yield
+    finally:
+        set_tqdm_hook(previous)
+
+
+def _check_fit(
+    folder: Path,
+    config: UoEConfig,
+    tokenizer: PreTrainedTokenizerFast | None,
+    image_processor: UoEImageProcessor | None,
+) -> None:
+    """What goes into the model must be what the model takes."""
+    problems = []
+    if tokenizer is not None:
+        if len(tokenizer) > config.vocab_size:
+            problems.append(f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}")
+        if tokenizer.bos_token_id is None:
+            problems.append("the tokenizer has no begin token")
+    if image_processor is not None:
+        for name in ("image_size", "grid_size"):
+            found, expected = getattr(image_processor, name), getattr(config, name)
+            if found != expected:
+                problems.append(f"{name} is {found} in the image processor and {expected} in the model")
+        if config.num_channels != 3:
+            problems.append(f"the model takes {config.num_channels} channels, pictures have 3")
+    if problems:
+        raise CheckpointError(f"{folder.name}: its files do not fit together: {'; '.join(problems)}")
+
+
 def _load_image_processor(folder: Path) -> UoEImageProcessor:
     try:
         return UoEImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, ConfigError) as error:
+    except _DAMAGED as error:
         raise CheckpointError(f"{folder.name}: the image processor cannot be read: {_first_line(error)}") from error
 
 

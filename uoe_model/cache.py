@@ -1,7 +1,7 @@
 """What generation remembers: keys, values and every router's decision for all units so far."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ class UoECache(Cache):
         """Forget everything."""
         self.valid_BT, self.keys, self.sites, self.configs = None, {}, {}, {}
 
-    def _map(self, change: Any) -> None:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> None:
         if self.valid_BT is not None:
             self.valid_BT = change(self.valid_BT)
         self.keys = {layer: (change(k), change(v)) for layer, (k, v) in self.keys.items()}

@@ -1,4 +1,4 @@
-"""Routers' decisions to a routing trace: one copy to the host, then columns; nothing is recomputed but probabilities."""
+"""Routers' decisions to a routing trace: one copy to the host, then columns; only probabilities are recomputed."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
 """What a Union-of-Experts model is made of: one router configuration per kind of block, and the model's own."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -18,6 +19,20 @@ BLOCKS: Final[tuple[Block, ...]] = ("attention", "mlp")
 
 MINIMUM_CAUSAL_CAPACITY: Final = 4
 """Patches every expert may keep at once under `position` admission, however short the text is."""
+
+_LEAST: Final[Mapping[str, int]] = {
+    "vocab_size": 0,
+    "hidden_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 1,
+    "max_position_embeddings": 2,
+    "image_size": 1,
+    "grid_size": 1,
+    "num_channels": 1,
+}
+_NOT_NEGATIVE: Final = ("router_aux_loss_coef", "router_z_loss_coef", "router_init_std", "initializer_range")
+_POSITIVE: Final = ("norm_eps", "rope_theta")
 
 _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "selection": ("data", "expert_choice", "expert"),
@@ -59,16 +74,17 @@ class RouterConfig:
             for field, allowed in _ALLOWED.items()
             if getattr(self, field) not in allowed
         ]
-        if self.num_experts < 1:
-            problems.append(f"num_experts={self.num_experts} must be at least 1")
-        if not 1 <= self.num_experts_per_tok <= self.num_experts:
+        most = self.num_experts if _is_whole(self.num_experts, 1) else math.inf
+        if math.isinf(most):
+            problems.append(f"num_experts={self.num_experts!r} must be a whole number of at least 1")
+        if not _is_whole(self.num_experts_per_tok, 1) or self.num_experts_per_tok > most:
             problems.append(
-                f"num_experts_per_tok={self.num_experts_per_tok} must lie in 1..num_experts={self.num_experts}"
+                f"num_experts_per_tok={self.num_experts_per_tok!r} must lie in 1..num_experts={self.num_experts!r}"
             )
-        if self.capacity_factor is not None and not self.capacity_factor > 0:
-            problems.append(f"capacity_factor={self.capacity_factor} must be above 0, or null for no limit")
-        if self.patch_len < 1:
-            problems.append(f"patch_len={self.patch_len} must be at least 1")
+        if self.capacity_factor is not None and not (_is_number(self.capacity_factor) and self.capacity_factor > 0):
+            problems.append(f"capacity_factor={self.capacity_factor!r} must be a number above 0, or null for no limit")
+        if not _is_whole(self.patch_len, 1):
+            problems.append(f"patch_len={self.patch_len!r} must be a whole number of at least 1")
         if self.selection == "expert" and self.capacity_factor is not None:
             problems.append("selection='expert' takes whole examples and has no capacity: set capacity_factor to null")
         if problems:
@@ -160,7 +176,8 @@ class UoEConfig(PreTrainedConfig):
         self.num_channels = num_channels
         self.stem_channels = list(stem_channels or [])
         kwargs.setdefault("use_cache", is_causal)
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+        kwargs["tie_word_embeddings"] = tie_word_embeddings
+        super().__init__(**kwargs)
         self._check()
 
     def router_config(self, block: Block) -> RouterConfig:
@@ -169,22 +186,32 @@ class UoEConfig(PreTrainedConfig):
         unknown = set(fields) - {field.name for field in dataclasses.fields(RouterConfig)}
         if unknown:
             raise ConfigError(f"UoEConfig: {block}_router has unknown fields {sorted(unknown)}")
+        missing = {"num_experts", "num_experts_per_tok"} - set(fields)
+        if missing:
+            raise ConfigError(f"UoEConfig: {block}_router lacks {', '.join(sorted(missing))}")
         return RouterConfig(**fields)
 
     def site_configs(self) -> tuple[RouterConfig, ...]:
         """One router configuration per site: layer 0 attention, layer 0 mlp, layer 1 attention, ..."""
         return tuple(self.router_config(block) for _ in range(self.num_hidden_layers) for block in BLOCKS)
 
+    def label_names(self) -> tuple[str, ...]:
+        """The classes of an image model, by class id."""
+        names = self.id2label or {}
+        return tuple(str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0])))
+
     def _check(self) -> None:
-        problems: list[str] = []
+        problems = self._number_problems()
+        if problems:
+            raise ConfigError("UoEConfig: " + "; ".join(problems))
         routers = {block: self.router_config(block) for block in BLOCKS}
-        for name, value, divisor_name, divisor in (
+        for name, size, divisor_name, divisor in (
             ("hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads),
             ("num_attention_heads", self.num_attention_heads, "attention experts", routers["attention"].num_experts),
             ("intermediate_size", self.intermediate_size, "mlp experts", routers["mlp"].num_experts),
         ):
-            if value % divisor:
-                problems.append(f"{name}={value} must be a multiple of {divisor_name}={divisor}")
+            if size % divisor:
+                problems.append(f"{name}={size} must be a multiple of {divisor_name}={divisor}")
         for name, value, allowed in (
             ("hidden_act", self.hidden_act, ("gelu", "swiglu")),
             ("position_embedding", self.position_embedding, ("rotary", "learned")),
@@ -209,3 +236,28 @@ class UoEConfig(PreTrainedConfig):
             problems.append("attention_router and mlp_router must have the same patch_len")
         if problems:
             raise ConfigError("UoEConfig: " + "; ".join(problems))
+
+    def _number_problems(self) -> list[str]:
+        """What cannot be computed with; a config.json may hold anything."""
+        problems = [
+            f"{name}={getattr(self, name)!r} must be a whole number of at least {least}"
+            for name, least in _LEAST.items()
+            if not _is_whole(getattr(self, name), least)
+        ]
+        for name in (*_NOT_NEGATIVE, *_POSITIVE):
+            value, bound = getattr(self, name), "above 0" if name in _POSITIVE else "not below 0"
+            if not _is_number(value) or value < 0 or (name in _POSITIVE and value == 0):
+                problems.append(f"{name}={value!r} must be a number {bound}")
+        if not all(_is_whole(channels, 1) for channels in self.stem_channels):
+            problems.append(f"stem_channels={self.stem_channels!r} must be whole numbers of at least 1")
+        if type(self.is_causal) is not bool:
+            problems.append(f"is_causal={self.is_causal!r} must be true or false")
+        return problems
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return type(value) is int and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)

@@ -11,11 +11,12 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    GenerationConfig,
     GenerationMixin,
     PreTrainedModel,
 )
 from transformers import initialization as init
-from transformers.modeling_outputs import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from uoe_model.attention import SMHA, rotary_angles
 from uoe_model.cache import CacheStep, UoECache, begin_step
@@ -48,13 +49,13 @@ class UoEOutput(ModelOutput):
     past_key_values: UoECache | None = None
 
 
-@dataclasses.dataclass
-class UoEModelOutput(ModelOutput):
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class UoEModelOutput:
     """Hidden states (N, D) of the valid units, their layout, and the decisions over those units."""
 
-    last_hidden_state: Tensor | None = None
-    decisions: tuple[RoutingDecision, ...] | None = None
-    layout: RoutingLayout | None = None
+    last_hidden_state: Tensor
+    decisions: tuple[RoutingDecision, ...]
+    layout: RoutingLayout
 
 
 class Block(nn.Module):
@@ -85,6 +86,7 @@ class Block(nn.Module):
 class UoEPreTrainedModel(PreTrainedModel):
     """Loading, saving and initial weights."""
 
+    config: UoEConfig
     config_class = UoEConfig
     base_model_prefix = "model"
     _no_split_modules = ["Block"]  # noqa: RUF012  (transformers reads a list)
@@ -92,7 +94,7 @@ class UoEPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
         std = self.config.initializer_range
         deep = std / (2 * self.config.num_hidden_layers) ** 0.5
         if isinstance(module, Router):
@@ -116,16 +118,18 @@ class UoEModel(UoEPreTrainedModel):
 
     def __init__(self, config: UoEConfig) -> None:
         super().__init__(config)
-        self.embed = nn.Embedding(config.vocab_size, config.hidden_size) if config.vocab_size else None
+        self.embed: nn.Module | None = None
+        if config.vocab_size:
+            self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         learned = config.position_embedding == "learned" and config.vocab_size
         self.embed_position = nn.Embedding(config.max_position_embeddings, config.hidden_size) if learned else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.patch_len = config.router_config("attention").patch_len
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embeddings."""
+    def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]
+        """The token embeddings; None in a model of images."""
         return self.embed
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -143,10 +147,10 @@ class UoEModel(UoEPreTrainedModel):
         **_: Any,
     ) -> UoEModelOutput:
         """Run all blocks; see `UoEForCausalLM.forward` for the arguments."""
-        if (input_ids is None) == (inputs_embeds is None):
+        given = inputs_embeds if input_ids is None else input_ids
+        if given is None or (input_ids is not None and inputs_embeds is not None):
             raise InputError("UoEModel: pass either input_ids or inputs_embeds")
-        shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:2]
-        device = input_ids.device if input_ids is not None else inputs_embeds.device
+        shape, device = given.shape[:2], given.device
         step = None
         if past_key_values is not None:
             if document_ids is not None:
@@ -155,7 +159,11 @@ class UoEModel(UoEPreTrainedModel):
             layout = step.layout
         else:
             layout = build_layout(_valid(attention_mask, shape, None, device), self.patch_len, document_ids)
-        x_ND = self.embed(layout.select(input_ids)) if input_ids is not None else layout.select(inputs_embeds)
+        x_ND = layout.select(given)
+        if input_ids is not None:
+            if self.embed is None:
+                raise InputError("UoEModel: a model without a vocabulary takes inputs_embeds, not input_ids")
+            x_ND = self.embed(x_ND)
         rotation = None
         if self.config.position_embedding == "rotary":
             head_width = self.config.hidden_size // self.config.num_attention_heads
@@ -192,9 +200,11 @@ class UoEForCausalLM(UoEPreTrainedModel, GenerationMixin):
         super().__init__(config)
         if not config.is_causal:
             raise ConfigError("UoEForCausalLM needs is_causal=True")
+        if not config.vocab_size:
+            raise ConfigError("UoEForCausalLM needs a vocabulary, not vocab_size=0")
         self.model = UoEModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -254,10 +264,14 @@ class UoEForCausalLM(UoEPreTrainedModel, GenerationMixin):
             _add_losses(result, self.model, out, next_token_loss(logits, labels, document_ids))
         return result
 
-    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *_: Any) -> None:
-        """Generation starts from a `UoECache`, since keys depend on who kept them."""
-        if model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False:
+    def _prepare_cache_for_generation(
+        self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *_: Any
+    ) -> bool:
+        """Generation starts from a `UoECache`, since keys depend on who kept them; says whether it made one."""
+        is_wanted = model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False
+        if is_wanted:
             model_kwargs["past_key_values"] = UoECache()
+        return is_wanted
 
 
 class ImageStem(nn.Module):
@@ -280,7 +294,8 @@ class ImageStem(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """(B, C, side, side) to cells (B, T, D), row by row."""
-        cells = self.project(self.convolutions(pixels_BCHW.contiguous(memory_format=torch.channels_last)))
+        pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
+        cells: Tensor = self.project(self.convolutions(pixels_BCHW))
         return cells.flatten(2).transpose(1, 2) + self.position
 
 
@@ -295,8 +310,8 @@ class UoEForImageClassification(UoEPreTrainedModel):
             raise ConfigError("UoEForImageClassification needs is_causal=False")
         self.stem = ImageStem(config)
         self.model = UoEModel(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
+        self.classifier = nn.Linear(config.hidden_size, len(config.label_names()))
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,

@@ -120,7 +120,7 @@ def run_text_on(
     known = losses[np.isfinite(losses)].astype(np.float64)
     prediction = TextPrediction(
         next_candidates=_candidates(tokenizer, logits_V),
-        continuation=tokenizer.decode(generated, clean_up_tokenization_spaces=False) if generated else "",
+        continuation=str(tokenizer.decode(generated, clean_up_tokenization_spaces=False)) if generated else "",
         mean_loss=float(known.mean()) if len(known) else float("nan"),
         bits_per_byte=float(known.sum() / np.log(2) / len(text.encode())) if len(known) else float("nan"),
     )
@@ -167,7 +167,7 @@ def run_image_on(
         char_end=np.full(len(cells), -1, dtype=np.int32),
         grid_row=(cells // grid).astype(np.int16),
         grid_col=(cells % grid).astype(np.int16),
-        **{f"box_{edge}": boxes[:, column].copy() for column, edge in enumerate(("x0", "y0", "x1", "y1"))},
+        **_boxes(boxes),
         phase=text_column(["prefill"] * len(cells)),
         is_special=np.zeros(len(cells), dtype=np.bool_),
         label=nothing,
@@ -180,11 +180,10 @@ def run_image_on(
     timings = {"prepare": prepared_at - started, "forward": forward_at - prepared_at}
     record = _record(bundle, "image", digest, {}) | {"timings_ms": _milliseconds(timings, forward_at)}
     trace = build_trace(bundle.config, overrides, units, decisions, bundle.reference, record)
-    labels = tuple(str(bundle.config.id2label[index]) for index in range(len(probabilities)))
     timings["capture"] = time.perf_counter() - forward_at
     return RunResult(
         trace=trace,
-        prediction=ClassPrediction(labels=labels, probabilities=probabilities),
+        prediction=ClassPrediction(labels=bundle.config.label_names(), probabilities=probabilities),
         input=ImageInput(
             pixels=prepared.display_pixels,
             model_pixels=prepared.model_pixels,
@@ -208,6 +207,11 @@ def _unit_ids(lengths: list[int], bundle: Bundle) -> dict[str, NDArray[Any]]:
         "patch_id": patch_ids(example_id, position, patch_len),
         "position": position,
     }
+
+
+def _boxes(box_N4: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """The four edges of every unit's box as columns."""
+    return {f"box_{edge}": box_N4[:, column].copy() for column, edge in enumerate(("x0", "y0", "x1", "y1"))}
 
 
 def _text_units(
@@ -245,7 +249,7 @@ def _text_units(
         char_end=np.concatenate(end).astype(np.int32),
         grid_row=np.full(count, -1, dtype=np.int16),
         grid_col=np.full(count, -1, dtype=np.int16),
-        **{f"box_{edge}": np.full(count, np.nan, dtype=np.float32) for edge in ("x0", "y0", "x1", "y1")},
+        **_boxes(np.full((count, 4), np.nan, dtype=np.float32)),
         phase=text_column(phase),
         is_special=np.asarray(special, dtype=np.bool_),
         label=text_column([""] * count),

@@ -24,7 +24,7 @@ class _Gather(torch.autograd.Function):
         return x_ND.index_select(0, table.unit_S)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_SD: Tensor) -> tuple[Tensor, None]:
         table: SlotTable = ctx.table
         return _weighted_sum(table.slot_NK, grad_SD, table.kept_NK.to(grad_SD.dtype)), None
@@ -38,7 +38,7 @@ class _Combine(torch.autograd.Function):
         return _weighted_sum(table.slot_NK, y_SD, gate_NK.to(y_SD.dtype))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, Tensor, None]:
         y_SD, gate_NK = ctx.saved_tensors
         table: SlotTable = ctx.table
@@ -48,7 +48,7 @@ class _Combine(torch.autograd.Function):
 
 
 class _ExpertMLP(torch.autograd.Function):
-    """Gather, two products, combine. Saves the input and the pre-activations; not the gathered rows, not the outputs."""
+    """Gather, two products, combine. Saves the input and the pre-activations, not the gathered rows or the outputs."""
 
     @staticmethod
     def forward(
@@ -81,7 +81,7 @@ class _ExpertMLP(torch.autograd.Function):
         return _weighted_sum(table.slot_NK, y_SD, gate_NK.to(y_SD.dtype))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, ...]:
         x_ND, gate_NK, w1_EDF, w2_EFD, *parts = ctx.saved_tensors
         table: SlotTable = ctx.table
@@ -116,19 +116,19 @@ class _ExpertMLP(torch.autograd.Function):
 
 def gather(x_ND: Tensor, table: SlotTable) -> Tensor:
     """Rows of all slots (S, D); unused slots hold some unit's row and must not be read back."""
-    return _Gather.apply(x_ND, table)  # type: ignore[no-any-return]
+    return _Gather.apply(x_ND, table)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def combine(y_SD: Tensor, gate_NK: Tensor, table: SlotTable) -> Tensor:
     """Sum of gate * expert output over each unit's kept experts (N, D); 0 for a unit nobody kept."""
-    return _Combine.apply(y_SD, gate_NK, table)  # type: ignore[no-any-return]
+    return _Combine.apply(y_SD, gate_NK, table)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def expert_mlp(
     x_ND: Tensor, gate_NK: Tensor, w1_EDF: Tensor, b1_EF: Tensor, w2_EFD: Tensor, act: str, table: SlotTable
 ) -> Tensor:
     """Gated sum over each unit's kept experts of act(x W1 + b1) W2 (N, D). SwiGLU: W1 holds gate columns, then up."""
-    return _ExpertMLP.apply(x_ND, gate_NK, w1_EDF, b1_EF, w2_EFD, act, table)  # type: ignore[no-any-return]
+    return _ExpertMLP.apply(x_ND, gate_NK, w1_EDF, b1_EF, w2_EFD, act, table)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def expert_attention(
