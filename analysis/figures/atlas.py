@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.figures.frame import nothing_to_draw
-from analysis.figures.labels import BLOCK_NAMES, expert_label, site_label
+from analysis.figures.labels import BLOCK_NAMES, expert_label, site_label, term_title
 from analysis.figures.theme import (
     INK,
     MAGNITUDE,
@@ -34,7 +34,6 @@ MAX_TICKS: Final = 10  # over both lanes; layers may have three times as many
 class _Scale:
     """How one value is coloured: fixed for every run, so that two atlases can be laid side by side."""
 
-    title: str
     unit: str
     high: float  # the scale starts at 0
     ticks: tuple[float, ...]
@@ -45,7 +44,6 @@ class _Scale:
 
 _SCALES: Final[dict[AtlasValue, _Scale]] = {
     "relative_load": _Scale(
-        title="Relative load",
         unit="1 = fair share",
         high=2.0,
         ticks=(0.0, 0.5, 1.0, 1.5, 2.0),
@@ -54,7 +52,6 @@ _SCALES: Final[dict[AtlasValue, _Scale]] = {
         unknown="nothing was kept at this site",
     ),
     "utilisation": _Scale(
-        title="Utilisation",
         unit="load / slots",
         high=1.0,
         ticks=(0.0, 0.25, 0.5, 0.75, 1.0),
@@ -63,7 +60,6 @@ _SCALES: Final[dict[AtlasValue, _Scale]] = {
         unknown="experts are never full here",
     ),
     "drop_share": _Scale(
-        title="Dropped assignments",
         unit="share of requests",
         high=0.5,
         ticks=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
@@ -91,8 +87,8 @@ def build_atlas_figure(
             (site, expert) with site_id, layer, block, expert_id, requested, dropped and the value.
         selected: (site_id, expert_id) of the cell to outline.
     """
-    scale = _SCALES[value]
-    title = f"{scale.title} of every expert ({scale.unit})"
+    scale, name = _SCALES[value], term_title(value)
+    title = f"{name} of every expert ({scale.unit})"
     if table.empty:
         return nothing_to_draw(title, "The trace has no sites or no units.", theme=theme)
     lanes = [block for block in BLOCK_NAMES if (table["block"] == block).any()]
@@ -146,7 +142,7 @@ def build_atlas_figure(
             "colorscale": MAGNITUDE,
             "cmin": 0.0,
             "cmax": scale.high,
-            "colorbar": colour_bar(scale.title, list(scale.ticks), list(scale.words)),
+            "colorbar": colour_bar(name, list(scale.ticks), list(scale.words)),
         },
     )
     return figure
@@ -169,7 +165,7 @@ def _cells(cells: pd.DataFrame, value: AtlasValue, *, is_known: bool, theme: The
         f"requested by {requested} patches, {dropped} dropped" + ("<br>idle: nothing kept" if idle else "")
         for requested, dropped, idle in zip(cells["requested"], cells["dropped"], is_idle, strict=True)
     ]
-    reading = f"{scale.title}: %{{customdata[4]:{scale.number}}}" if is_known else f"{scale.title}: {scale.unknown}"
+    reading = f"%{{customdata[4]:{scale.number}}}" if is_known else scale.unknown
     return go.Bar(
         x=cells["expert_id"],
         base=cells["layer"] - CELL / 2,
@@ -188,8 +184,7 @@ def _cells(cells: pd.DataFrame, value: AtlasValue, *, is_known: bool, theme: The
         constraintext="none",
         customdata=list(zip(cells["site_id"], cells["expert_id"], names, counts, cells[value], strict=True)),
         hovertemplate="<b>%{customdata[2]} · E%{customdata[1]}</b><br>"
-        + reading
-        + "<br>%{customdata[3]}<extra></extra>",
+        + f"{term_title(value)}: {reading}<br>%{{customdata[3]}}<extra></extra>",
         selected={"marker": {"opacity": 1}},
         unselected={"marker": {"opacity": 1}},
     )

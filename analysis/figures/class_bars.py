@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures.frame import build_frame, nothing_to_draw
-from analysis.figures.labels import plain
+from analysis.figures.labels import axis_title, plain
 from analysis.figures.theme import KEPT_BAR, NEUTRAL, ROW_PX, ThemeName
 from uoe_model.result import ClassPrediction
 
@@ -70,7 +70,9 @@ def bar_rows(
         customdata=list(zip(labels, details, strict=True)),
         hovertemplate="<b>%{customdata[0]}</b><br>probability %{x:.4f}<br>%{customdata[1]}<extra></extra>",
     )
-    figure.update_xaxes(title="Probability", range=[0, 1.12], tickvals=[0, 0.25, 0.5, 0.75, 1], fixedrange=True)
+    figure.update_xaxes(
+        title=axis_title("probability"), range=[0, 1.12], tickvals=[0, 0.25, 0.5, 0.75, 1], fixedrange=True
+    )
     figure.update_yaxes(
         tickvals=places, ticktext=labels, range=[len(labels) - 0.5, -0.5], showgrid=False, ticks="", fixedrange=True
     )

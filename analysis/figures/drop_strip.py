@@ -7,10 +7,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures.frame import build_frame, nothing_to_draw
-from analysis.figures.labels import site_label
+from analysis.figures.labels import site_label, term_title
 from analysis.figures.theme import DROPPED_BAR, GRID, QUIET_INK, ThemeName
 
-TITLE: Final = "Dropped assignments by position"
+TITLE: Final = f"{term_title('dropped')} by position"
 LANE: Final = 0.86  # height of 100 % in a lane
 LANE_PX: Final = 44
 

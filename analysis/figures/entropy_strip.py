@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures.frame import nothing_to_draw
-from analysis.figures.labels import site_label
+from analysis.figures.labels import axis_title, site_label, term_title
 from analysis.figures.strip import build_strip
 from analysis.figures.theme import QUIET_INK, ThemeName
 
@@ -22,7 +22,7 @@ def build_entropy_strip_figure(
         sites: `sites_table`.
     """
     site = sites[sites["site_id"] == site_id].iloc[0]
-    title = f"Router entropy at {site_label(site['layer'], site['block'])}"
+    title = f"{term_title('entropy')} at {site_label(site['layer'], site['block'])}"
     rows = entropy[entropy["site_id"] == site_id]
     if not rows["entropy"].notna().any():
         reason = str(rows["reason"].iloc[0]) if len(rows) else "the trace has no units"
@@ -33,7 +33,7 @@ def build_entropy_strip_figure(
         title,
         units,
         rows["entropy"],
-        axis="Entropy (nats)",
+        axis=axis_title("entropy"),
         top=undecided * 1.08,
         number="entropy %{y:.3f} nats",
         theme=theme,

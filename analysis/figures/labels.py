@@ -1,10 +1,24 @@
-"""Names of sites and experts in figures, and the one place where text of the input enters a plotly figure."""
+"""Names of terms, sites and experts in figures, and the one place where text of the input enters a plotly figure."""
 
 import html
 from typing import Final
 
+from analysis.glossary import TERMS
+
 BLOCK_NAMES: Final = {"attention": "attention", "mlp": "MLP"}
 VISIBLE: Final = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
+
+
+def term_title(term: str) -> str:
+    """Name of a term of the glossary, as a title: `Relative load`."""
+    name = TERMS[term].name
+    return name[0].upper() + name[1:]
+
+
+def axis_title(term: str) -> str:
+    """Name of a term with its unit: `Loss (nats)`; a share and a probability need none."""
+    unit = TERMS[term].unit
+    return term_title(term) if unit in ("", "share", "probability") else f"{term_title(term)} ({unit})"
 
 
 def site_label(layer: int, block: str) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures.frame import nothing_to_draw
+from analysis.figures.labels import axis_title
 from analysis.figures.strip import build_strip
 from analysis.figures.theme import ThemeName
 
@@ -40,11 +41,15 @@ def build_loss_strip_figure(
         units: `units_table`.
     """
     if value == "loss":
-        title, axis, number = "Loss of every token", "Loss (nats)", "loss %{y:.3f} nats"
+        title, axis, number = "Loss of every token", axis_title("loss"), "loss %{y:.3f} nats"
         values = loss_of_unit(units)
         missing = "The trace holds no loss."
     else:
-        title, axis, number = "Probability of the model's own next token", "Probability", "probability %{y:.3f}"
+        title, axis, number = (
+            "Probability of the model's own next token",
+            axis_title("probability"),
+            "probability %{y:.3f}",
+        )
         values = units["output_probability"]
         missing = "The trace holds no output."
     if not values.notna().any():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Literal
 
 import pandas as pd
@@ -39,6 +40,7 @@ DROPPED_BAR: Final = "#D55E00"
 STATUS_HATCH: Final = "/"  # dropped is never said by colour alone
 
 MAGNITUDE: Final = "Cividis"
+MAGNITUDE_STEPS: Final = 256
 DIFFERENCE: Final = ((0.0, "#0072B2"), (0.5, "#C9CDD3"), (1.0, "#D55E00"))
 
 FONT: Final = "'Source Sans', 'Source Sans Pro', Arial, sans-serif"
@@ -142,7 +144,12 @@ def text_on(colour: str) -> str:
 def magnitude_colour(value: float, low: float, high: float) -> str:
     """Colour of a magnitude on the scale low..high; values outside take the colour of the nearer end."""
     place = min(max((value - low) / (high - low), 0.0), 1.0)
-    return str(sample_colorscale(MAGNITUDE, [place])[0])
+    return _magnitude_steps()[round(place * (MAGNITUDE_STEPS - 1))]
+
+
+@cache
+def _magnitude_steps() -> tuple[str, ...]:
+    return tuple(sample_colorscale(MAGNITUDE, MAGNITUDE_STEPS))
 
 
 def difference_axis(title: str, limit: float) -> dict[str, Any]:
@@ -165,7 +172,7 @@ def difference_axis(title: str, limit: float) -> dict[str, Any]:
 def colour_bar(title: str, ticks: list[float], words: list[str]) -> dict[str, Any]:
     """A colour bar with a title along its side and a word at every tick."""
     return {
-        "title": {"text": title, "side": "right", "font": {"size": FONT_PX}},
+        "title": {"text": title + "<br>&nbsp;", "side": "right", "font": {"size": FONT_PX}},
         "tickfont": {"size": 11},
         "tickmode": "array",
         "tickvals": ticks,

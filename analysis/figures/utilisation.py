@@ -10,7 +10,7 @@ from analysis.figures.frame import build_frame, nothing_to_draw
 from analysis.figures.labels import expert_label, site_label
 from analysis.figures.theme import DROPPED_BAR, GRID, INK, KEPT_BAR, QUIET_INK, STATUS_HATCH, ThemeName, text_on
 
-HEIGHT_PX: Final = 300
+HEIGHT_PX: Final = 320
 MAX_TICKS: Final = 32
 
 
@@ -46,7 +46,7 @@ def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeNa
     has_band = rows["reference_low"].notna() & rows["reference_high"].notna()
     if has_band.any():
         figure.add_bar(
-            name="95 % chance band of the reference load",
+            name="95 % chance band",
             x=experts[has_band],
             base=rows.loc[has_band, "reference_low"],
             y=(rows["reference_high"] - rows["reference_low"])[has_band],
@@ -72,7 +72,13 @@ def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeNa
         marker={
             "color": DROPPED_BAR,
             "line": {"width": 0},
-            "pattern": {"shape": STATUS_HATCH, "fgcolor": text_on(DROPPED_BAR), "size": 6, "solidity": 0.25},
+            "pattern": {
+                "shape": STATUS_HATCH,
+                "fillmode": "overlay",
+                "fgcolor": text_on(DROPPED_BAR),
+                "size": 6,
+                "solidity": 0.25,
+            },
         },
         customdata=customdata,
         hovertemplate=hover,
@@ -90,7 +96,7 @@ def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeNa
     has_reference = rows["reference_load"].notna()
     if has_reference.any():
         figure.add_scatter(
-            name="reference load (test set)",
+            name="reference load",
             x=experts[has_reference],
             y=rows.loc[has_reference, "reference_load"],
             mode="markers",
@@ -109,7 +115,9 @@ def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeNa
             hoverinfo="skip",
         )
     step = 1 if len(rows) <= MAX_TICKS else -(-len(rows) // MAX_TICKS)
-    top = max(1.0, float(rows[["requested", "slots", "reference_high"]].max(skipna=True).max(skipna=True)))
+    top = max(
+        1.0, float(rows[["requested", "slots", "reference_load", "reference_high"]].max(skipna=True).max(skipna=True))
+    )
     figure.update_xaxes(
         title="Expert",
         tickvals=experts.iloc[::step],
@@ -120,5 +128,5 @@ def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeNa
         zeroline=False,
     )
     figure.update_yaxes(title="Patches", range=[0, top * 1.06], rangemode="tozero")
-    figure.update_layout(barmode="overlay", margin_t=72, legend={"y": 1.0, "font": {"size": 12}})
+    figure.update_layout(barmode="overlay", legend={"y": -0.28, "yanchor": "top", "font": {"size": 12}})
     return figure

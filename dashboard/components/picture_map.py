@@ -16,7 +16,7 @@ from analysis.figures.theme import FocusPalette
 from dashboard.components.route_map import (
     MapChoice,
     build_skeleton,
-    read_choice,
+    hear_choice,
     read_script,
     read_style,
     shared_payload,
@@ -81,7 +81,7 @@ def picture_map(
     )
     data = cells.payload() | sent | {"picture": pictures.original, "model_picture": pictures.model}
     result = _mount(key=key, data=data, default={"choice": None}, on_choice_change=lambda: None)
-    return read_choice(result.choice, cells.routes, site_id=site_id, unit_id=unit_id)
+    return hear_choice(result.choice, cells.routes, key=key, version=version, site_id=site_id, unit_id=unit_id)
 
 
 def _data_url(pixels: NDArray[np.uint8]) -> str:

@@ -46,7 +46,7 @@ function mountMap(component, drawing) {
     listen(state);
   }
   state.data = component.data;
-  state.send = () => component.setStateValue('choice', { site: siteId(state), unit: state.unit });
+  state.send = (choice) => component.setStateValue('choice', choice);
   const isNew = state.version !== component.data.version;
   if (isNew) {
     state.version = component.data.version;
@@ -56,12 +56,14 @@ function mountMap(component, drawing) {
     state.lit = null;
     state.echoes = [];
     state.wanted = undefined;
+    state.wantedExpert = null;
+    clearTimeout(state.timer);
   }
   applyTheme(state);
   const wanted = JSON.stringify(component.data.wanted);
   if (wanted !== state.wanted) {
     state.wanted = wanted;
-    if (!state.echoes.includes(wanted)) adopt(state, component.data.wanted);
+    follow(state, component.data.wanted);
   }
   if (isNew) {
     buildSitePicker(state);
@@ -73,19 +75,28 @@ function mountMap(component, drawing) {
 
 const siteId = (state) => state.routes.sites[state.site]?.site_id ?? null;
 
-function adopt(state, wanted) {
-  const site = state.routes.sites.findIndex((one) => one.site_id === wanted.site);
-  if (site >= 0) state.site = site;
-  state.unit = wanted.unit ?? null;
-  state.lit = wanted.expert === null || wanted.expert === undefined ? null : `E${wanted.expert}`;
+// Follow the page, unless it only repeats what was chosen here a moment ago: then the visitor may be further already.
+function follow(state, wanted) {
+  const echo = state.echoes.indexOf(`${wanted.site} ${wanted.unit}`);
+  if (echo >= 0) state.echoes = state.echoes.slice(echo + 1);
+  else {
+    state.echoes = [];
+    clearTimeout(state.timer);
+    const site = state.routes.sites.findIndex((one) => one.site_id === wanted.site);
+    if (site >= 0) state.site = site;
+    state.unit = wanted.unit;
+  }
+  if (wanted.expert !== state.wantedExpert) state.lit = wanted.expert === null ? null : `E${wanted.expert}`;
+  state.wantedExpert = wanted.expert;
 }
 
+// Every choice is numbered by the clock, so that Python hears the same choice made twice.
 function tell(state, delay) {
   clearTimeout(state.timer);
   state.timer = setTimeout(() => {
-    const { expert } = state.data.wanted;
-    state.echoes = [...state.echoes.slice(-7), JSON.stringify({ site: siteId(state), unit: state.unit, expert })];
-    state.send();
+    const site = siteId(state);
+    state.echoes = [...state.echoes.slice(-15), `${site} ${state.unit}`];
+    state.send({ site, unit: state.unit, version: state.version, turn: Date.now() });
   }, delay);
 }
 
@@ -224,6 +235,8 @@ function legendChip(state, name, text, units, expert) {
 
 function light(state) {
   const { lit } = state;
+  if (lit === null && !state.isDimmed) return;
+  state.isDimmed = lit !== null;
   const colours = coloursOf(state);
   for (const element of state.part('body').querySelectorAll('[data-unit]')) {
     const expert = Number(element.dataset.expert);

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import streamlit as st
+
 from analysis.figures.route_columns import RouteColumns, palette_payload
 from analysis.figures.theme import NEUTRAL, FocusPalette
 
@@ -77,26 +79,41 @@ def shared_payload(
     }
 
 
-def read_choice(raw: object, routes: RouteColumns, *, site_id: int | None, unit_id: int | None) -> MapChoice | None:
-    """Check what came back from the browser: ids that this trace has; anything else counts as no choice.
+def hear_choice(
+    raw: object, routes: RouteColumns, *, key: str, version: str, site_id: int | None, unit_id: int | None
+) -> MapChoice | None:
+    """What is chosen now: the visitor's choice when it is new, else what the page asked of the map.
+
+    A choice counts once, in the run of the script that it caused; so the page can move the map elsewhere afterwards.
 
     Args:
-        raw: value of the component's state.
-        site_id, unit_id: what was asked of the map, returned until the visitor chooses.
+        raw: value of the component's state. key: of the component.
+        site_id, unit_id: what was asked of the map.
 
     Returns:
         None when the trace has no sites.
     """
+    heard = f"{key}_heard"
+    is_new = raw is not None and raw != st.session_state.get(heard)
+    st.session_state[heard] = raw
+    return read_choice(raw if is_new else None, routes, version=version, site_id=site_id, unit_id=unit_id)
+
+
+def read_choice(
+    raw: object, routes: RouteColumns, *, version: str, site_id: int | None, unit_id: int | None
+) -> MapChoice | None:
+    """Check what came back from the browser: ids that this trace has; anything else counts as no choice."""
     known = [int(site["site_id"]) for site in routes.sites]
     if not known:
         return None
     num_units = len(routes.status) // len(known)
     site: object = site_id
     unit: object = unit_id
-    if isinstance(raw, Mapping):
+    if isinstance(raw, Mapping) and raw.get("version", version) == version:
         site, unit = raw.get("site"), raw.get("unit")
+    is_site = isinstance(site, int) and not isinstance(site, bool) and site in known
     is_unit = isinstance(unit, int) and not isinstance(unit, bool) and 0 <= unit < num_units
     return MapChoice(
-        site_id=site if isinstance(site, int) and site in known else known[0],
+        site_id=site if is_site and isinstance(site, int) else known[0],
         unit_id=unit if is_unit and isinstance(unit, int) else None,
     )

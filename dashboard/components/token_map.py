@@ -10,7 +10,7 @@ from analysis.figures.token_map import TokenMap
 from dashboard.components.route_map import (
     MapChoice,
     build_skeleton,
-    read_choice,
+    hear_choice,
     read_script,
     read_style,
     shared_payload,
@@ -63,4 +63,4 @@ def token_map(
         palettes=palettes, version=version, name=name, site_id=site_id, unit_id=unit_id, expert_id=expert_id
     )
     result = _mount(key=key, data=tokens.payload() | sent, default={"choice": None}, on_choice_change=lambda: None)
-    return read_choice(result.choice, tokens.routes, site_id=site_id, unit_id=unit_id)
+    return hear_choice(result.choice, tokens.routes, key=key, version=version, site_id=site_id, unit_id=unit_id)
