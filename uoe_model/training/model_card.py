@@ -150,7 +150,7 @@ def _architecture(metrics: Mapping[str, Any]) -> str:
 def _training(metrics: Mapping[str, Any]) -> str:
     run, settings = metrics["training_run"], metrics["training_config"]
     rows = [["steps", f"{run['steps']:,}"], ["wall time", f"{run['seconds'] / 60:,.1f} minutes"]] if run else []
-    rows += [[name, str(run[name])] for name in ("processor", "device", "threads", "torch") if name in run]
+    rows += [[name, str(run[name])] for name in ("processor", "device", "threads", "torch", "note") if name in run]
     rows += [[name, _pairs(value)] for name, value in settings.items() if name not in ("model", "steps")]
     losses = ("router_aux_loss_coef", "router_z_loss_coef", "balance_scope", "router_init_std", "initializer_range")
     rows += [[name, str(metrics["config"][name])] for name in losses if name in metrics["config"]]
