@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@st.cache_resource(ttl=10, max_entries=4, show_spinner="Looking for models …")
+@st.cache_resource(ttl=10, max_entries=4, show_spinner=False)
 def _catalogue(models_dir: str | None, bundled: str, problem: str) -> Catalogue:
     return find_models(read_settings())
 

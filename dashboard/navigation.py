@@ -9,13 +9,13 @@ from dashboard.widgets.header import render_header
 
 def render_page() -> None:
     """Draw what every page has, then the page itself."""
-    st.set_page_config(page_title="UoE, repaired", layout="wide", initial_sidebar_state="expanded")
+    st.set_page_config(page_title="UoE, repaired", layout="wide", initial_sidebar_state=330)
     page = st.navigation(
         [
             st.Page(
-                explore.render, title="Explore", icon=":material/travel_explore:", url_path="explore", default=True
+                explore.render, title="Explore", url_path="explore", default=True
             ),
-            st.Page(guide.render, title="Guide", icon=":material/menu_book:", url_path="guide"),
+            st.Page(guide.render, title="Guide", url_path="guide"),
         ],
         position="top",
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from uoe_model.router import RoutingOverrides
 
 MAX_WAITING: Final = 16
+TINY_SIDE: Final = 16  # pixels; pictures with a shorter side get a note
 OUT_OF_MEMORY: Final = ("out of memory", "allocate memory", "not enough memory")
 
 
@@ -137,7 +138,10 @@ def run_request(request: RunRequest, bundle: "Bundle") -> Finished:
     if isinstance(request.content, bytes):
         opened = read_image(request.content, name=request.name)
         result = run_image_on(bundle, opened.image, name=request.name, overrides=overrides)
-        return Finished(result=result, notes=opened.notes)
+        width, height = opened.image.size
+        is_tiny = min(width, height) < TINY_SIDE
+        tiny = f"{request.name} is only {width} x {height} pixels: the model sees it enlarged, with little in it."
+        return Finished(result=result, notes=(*opened.notes, tiny) if is_tiny else opened.notes)
     result = run_text_on(
         bundle, request.content, name=request.name, overrides=overrides, max_new_tokens=request.max_new_tokens
     )

@@ -21,7 +21,7 @@ POLL_S: Final = 0.25
 def render() -> None:
     """Draw the page."""
     state = page_state()
-    found = Catalogue(models=(), problems=())
+    found, place_of_device = Catalogue(models=(), problems=()), st.sidebar.empty()
     with st.sidebar, guarded("The input"):
         found = cache.catalogue()
         _render_inputs(found, state)
@@ -33,6 +33,8 @@ def render() -> None:
     else:
         with guarded("The start"):
             _render_start(found, state)
+    with guarded("The device"):  # last: the first time, this imports torch
+        place_of_device.caption(f":material/memory: Models run on **{cache.device_name()}** in float32.")
 
 
 def _render_inputs(found: Catalogue, state: PageState) -> None:

@@ -70,8 +70,8 @@ DEVIATIONS: Final = (
         number=7,
         title="All experts together are the dense block",
         defects="",
-        here="With every expert chosen, no capacity and gate 1, a block equals its dense counterpart to 1e-5. Its output "
-        "bias is added once, to units that at least one expert kept.",
+        here="With every expert chosen, no capacity and gate 1, a block equals its dense counterpart to 1e-5. Its "
+        "output bias is added once, to units that at least one expert kept.",
         released="Capacity is half of the sequence even then, so half of the requests of every expert are lost.",
     ),
 )

@@ -5,7 +5,6 @@ from typing import Final
 
 import streamlit as st
 
-from dashboard.cache import device_name
 from dashboard.models import Catalogue, Kind, ModelEntry
 from dashboard.samples import IMAGE_SAMPLES, TEXT_SAMPLES, Sample
 from dashboard.settings import (
@@ -100,11 +99,11 @@ def _render_model_picker(found: Catalogue, kind: Kind) -> ModelEntry | None:
         return None
     label = st.selectbox("Model", list(models), key=f"model_{kind}", persist_state="session")
     model = models[label]
-    per_site = f"attention {_routing(model.attention.num_experts, model.attention.num_experts_per_tok)}, " + (
-        f"MLP {_routing(model.mlp.num_experts, model.mlp.num_experts_per_tok)}"
+    per_site = f"attention {_routing(model.attention.num_experts, model.attention.top_k)}, " + (
+        f"MLP {_routing(model.mlp.num_experts, model.mlp.top_k)}"
     )
     context = f", context {model.context} tokens" if kind == "text" else ""
-    st.caption(f"Runs on {device_name()} in float32. {model.num_layers} layers{context}; {per_site}.")
+    st.caption(f"{model.num_layers} layers{context}; {per_site}")
     return model
 
 

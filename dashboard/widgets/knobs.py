@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Final
 
 import streamlit as st
 
-from dashboard.models import ModelEntry
+from dashboard.models import ModelEntry, TrainedRouting
 from dashboard.worker import RoutingChanges
 
 if TYPE_CHECKING:
-    from uoe_model.config import Block, Gate, RouterConfig
+    from uoe_model.config import Block, Gate
 
 TRAINED: Final = "trained"
 NEVER_FULL: Final = "never full"
@@ -27,7 +27,7 @@ def render_knobs(model: ModelEntry) -> RoutingChanges:
             "knob_top_k",
             [str(count) for count in range(1, most + 1)],
             model,
-            lambda router: str(router.num_experts_per_tok),
+            lambda router: str(router.top_k),
             "How many experts every unit asks for.",
         )
         factor = _choose(
@@ -35,7 +35,7 @@ def render_knobs(model: ModelEntry) -> RoutingChanges:
             "knob_capacity_factor",
             [*FACTORS, NEVER_FULL],
             model,
-            lambda router: NEVER_FULL if router.capacity_factor is None else str(float(router.capacity_factor)),
+            lambda router: NEVER_FULL if router.capacity_factor is None else str(router.capacity_factor),
             "How much room experts have beyond an even share. Less room drops more.",
         )
         gate = _choose(
@@ -61,7 +61,7 @@ def _choose(
     key: str,
     options: Sequence[str],
     model: ModelEntry,
-    trained: "Callable[[RouterConfig], str]",
+    trained: Callable[[TrainedRouting], str],
     help_text: str,
 ) -> str:
     """A picker whose first entry, `TRAINED`, leaves everything as it is, and which marks the trained values."""

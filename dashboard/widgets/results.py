@@ -101,7 +101,7 @@ def _render_title(run: ShownRun) -> None:
         render_format_picker()
     save.download_button(
         "Save trace",
-        data=lambda: _trace_file(run),
+        data=lambda: trace_file(run),
         file_name="uoe-trace.zip",
         mime="application/zip",
         key="save_trace",
@@ -112,7 +112,8 @@ def _render_title(run: ShownRun) -> None:
     )
 
 
-def _trace_file(run: ShownRun) -> bytes:
+def trace_file(run: ShownRun) -> bytes:
+    """The trace of a run as a file that can be opened again."""
     stream = io.BytesIO()
     save_trace(run.trace, stream)
     return stream.getvalue()

@@ -1,0 +1,144 @@
+"""Settings, catalogue, words and worker, each alone."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from dashboard.models import Catalogue, ModelEntry, TrainedRouting, find_models
+from dashboard.settings import MODELS_VARIABLE, Settings, read_settings
+from dashboard.widgets.words import plain_markdown, write_number
+from dashboard.worker import MAX_WAITING, DeviceWorker, RoutingChanges, RunRequest
+from uoe_model.errors import DeviceError
+
+ROUTING = TrainedRouting(num_experts=4, top_k=2, capacity_factor=1.0, gate="mean_one")
+
+
+def find(folder: Path) -> Catalogue:
+    return find_models(Settings(bundled=folder / "nothing here", models_dir=folder, problem=""))
+
+
+def request(name: str) -> RunRequest:
+    model = ModelEntry(
+        folder=Path(name), label=name, kind="text", num_layers=2, context=8, attention=ROUTING, mlp=ROUTING, stamp=0.0
+    )
+    return RunRequest(model=model, content="text", name=name, max_new_tokens=0, changes=RoutingChanges())
+
+
+def test_models_come_from_the_command_line_or_else_from_the_environment() -> None:
+    environ = {MODELS_VARIABLE: "/from/environment"}
+    assert read_settings(["dashboard/app.py", "--models", "/mine"], environ).models_dir == Path("/mine")
+    assert read_settings(["dashboard/app.py"], environ).models_dir == Path("/from/environment")
+    assert read_settings(["dashboard/app.py"], {}).models_dir is None
+
+
+def test_a_mistyped_option_is_said_on_the_page() -> None:
+    assert "--model x" in read_settings(["app.py", "--model", "x"], {}).problem
+    assert read_settings(["pytest", "--model", "x"], {}).problem == ""
+
+
+def test_a_folder_of_folders_and_a_checkpoint_itself_both_work(models_dir: Path) -> None:
+    assert [model.label for model in find(models_dir).models] == ["tiny-image", "tiny-text"]
+    assert [model.kind for model in find(models_dir / "tiny-text").models] == ["text"]
+
+
+def test_a_namesake_of_a_bundled_model_is_told_apart(models_dir: Path) -> None:
+    found = find_models(Settings(bundled=models_dir, models_dir=models_dir / "tiny-text", problem=""))
+    assert [model.label for model in found.models] == ["tiny-image", "tiny-text", f"tiny-text ({models_dir.name})"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "holds no JSON object"),
+        ('{"model_type": "bert"}', "no 'uoe' model"),
+        ('{"model_type": "uoe"}', "has no model.safetensors"),
+    ],
+)
+def test_a_folder_that_is_no_checkpoint_is_one_sentence(tmp_path: Path, config: str, words: str) -> None:
+    folder = tmp_path / "models" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(config)
+    [problem] = find(tmp_path / "models").problems
+    assert words in problem
+    assert problem.startswith("odd ")
+
+
+def test_a_config_that_lacks_something_is_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "uoe", "is_causal": True}))
+    (folder / "model.safetensors").write_bytes(b"")
+    [problem] = find(tmp_path).problems
+    assert "num_hidden_layers" in problem
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    assert find(tmp_path / "gone").problems == (
+        "gone is no folder: give the folder of your checkpoints after --models.",
+    )
+
+
+@pytest.mark.parametrize("text", ["**a** _b_", "[x](y)", ":red[x]", "$x$", "<b>", "a|b", "# x", "`c`", "1. x", "&amp;"])
+def test_no_text_becomes_markup(text: str) -> None:
+    escaped = plain_markdown(text)
+    assert escaped.replace("\\", "") == text
+    for letter in set(text) & set("*_[]():$<>|#`.&;"):
+        assert escaped.count(f"\\{letter}") == text.count(letter)
+
+
+def test_numbers_are_written_by_their_unit() -> None:
+    assert write_number(float("nan"), "share") == "–"
+    assert write_number(0.1234, "share") == "12.3 %"
+    assert write_number(12345.0, "patches") == "12,345"
+    assert write_number(1.5, "experts") == "1.5"
+    assert write_number(1.23456, "nats") == "1.235"
+
+
+def test_two_visitors_never_run_at_once_and_go_in_order() -> None:
+    running, most, order = threading.Lock(), [], []
+    gate = threading.Event()
+
+    def load(model: ModelEntry) -> None:
+        assert running.acquire(blocking=False)
+        gate.wait(20)
+        most.append(threading.current_thread().name)
+        order.append(model.label)
+        running.release()
+        raise DeviceError(model.label)
+
+    worker = DeviceWorker(load)  # type: ignore[arg-type]
+    jobs = [worker.submit(request(name)) for name in "abc"]
+    assert [worker.ahead(job) for job in jobs] == [0, 1, 2]
+    gate.set()
+    assert all(job.is_done(20) for job in jobs)
+    assert order == ["a", "b", "c"]
+    assert len(set(most)) == 1
+    assert isinstance(jobs[0].future.exception(), DeviceError)
+
+
+def test_a_full_queue_says_so() -> None:
+    gate = threading.Event()
+
+    def load(model: ModelEntry) -> None:
+        gate.wait(20)
+        raise DeviceError("done")
+
+    worker = DeviceWorker(load)  # type: ignore[arg-type]
+    jobs = [worker.submit(request(str(number))) for number in range(MAX_WAITING + 1)]
+    with pytest.raises(DeviceError, match="try again in a minute"):
+        worker.submit(request("one too many"))
+    gate.set()
+    assert all(job.is_done(20) for job in jobs)
+
+
+def test_changes_are_described_and_reach_only_the_chosen_block() -> None:
+    changes = RoutingChanges(capacity_factor=None, num_experts_per_tok=1, gate="one", block="mlp")
+    assert changes.describe() == "1 experts per unit, never full, gate one (MLP only)"
+    overrides = changes.overrides(num_layers=2)
+    assert overrides is not None
+    assert overrides.sites == frozenset({1, 3})
+    assert overrides.capacity_factor is None
+    assert RoutingChanges(block="mlp").overrides(num_layers=2) is None
