@@ -70,14 +70,19 @@ def test_the_confusion_matrix_adds_up(data: Path, tmp_path: Path, capsys: pytest
 
 def test_twins_are_trained_once_and_compared(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     config = settings_file(tmp_path, image_settings())
-    output, card = tmp_path / "twins", tmp_path / "card"
-    card.mkdir()
+    output, run = tmp_path / "twins", tmp_path / "run"
+    card = run / "final"
+    main(["image", "--data", str(data), "--output", str(run), "--config", config, "--stop-after", "1"])
+    main(["image", "--evaluate", "--data", str(data), "--checkpoint", str(card), "--write"])
+    assert "Not measured" in (card / "README.md").read_text(encoding="utf-8")
+    capsys.readouterr()
     command = ["twins", "image", "--data", str(data), "--output", str(output), "--config", config]
     command += ["--seeds", "0", "3", "--max-steps", "2", "--write", str(card)]
     assert main(command) == 0
     printed = capsys.readouterr().out
     result = json.loads((card / "twins.json").read_text(encoding="utf-8"))
     assert [row["seed"] for row in result["seeds"]] == [0, 3]
+    assert printed.strip() in (card / "README.md").read_text(encoding="utf-8")
     for row in result["seeds"]:
         assert row["difference"] == pytest.approx(row["learned"] - row["frozen"])
         assert row["low"] <= row["difference"] <= row["high"]

@@ -19,9 +19,9 @@ import torch
 from uoe_model.errors import ConfigError
 from uoe_model.training.bootstrap import Bootstrap
 from uoe_model.training.checkpoints import checkpoint_steps
-from uoe_model.training.evaluation import DEFAULT_SIZES, Sizes, describe, load_subject
+from uoe_model.training.evaluation import DEFAULT_SIZES, METRICS, Sizes, describe, load_subject
 from uoe_model.training.loop import Limits, Trainer
-from uoe_model.training.model_card import TWIN_RESULTS, render_twins
+from uoe_model.training.model_card import TWIN_RESULTS, render_twins, write_card
 from uoe_model.training.probes import Losses
 from uoe_model.training.settings import Kind, Training, default_settings, load_settings
 from uoe_model.training.tasks import build_task
@@ -46,8 +46,11 @@ def run_twins(arguments: Sequence[str]) -> dict[str, Any]:
     if options.test_examples is not None:
         sizes = dataclasses.replace(sizes, test=options.test_examples)
     result = compare(kind, options.output, options.data, seeds=options.seeds, steps=settings.steps, sizes=sizes)
-    for folder in (options.output, *([] if options.write is None else [options.write])):
+    folders = [options.output] if options.write is None else [options.output, options.write]
+    for folder in folders:
         (folder / TWIN_RESULTS).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if (folder / METRICS).is_file():
+            write_card(folder, json.loads((folder / METRICS).read_text(encoding="utf-8")))
     print(render_twins(result))  # noqa: T201  (a command's output)
     return result
 
@@ -119,5 +122,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-steps", type=int, help="length of the schedule, instead of the settings' steps")
     parser.add_argument("--test-examples", type=int, help="test images, or windows per domain, to compare on")
     parser.add_argument("--threads", type=int, help="processor threads for torch")
-    parser.add_argument("--write", type=Path, help="checkpoint folder whose model card shall show the result")
+    parser.add_argument("--write", type=Path, help="evaluated checkpoint folder whose card shall show this")
     return parser
