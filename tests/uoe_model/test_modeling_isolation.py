@@ -1,5 +1,7 @@
 """Nobody else matters: an example alone, in a batch, padded left or right, or packed with others."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,6 +19,9 @@ from tests.uoe_model.models import (
     units_of,
 )
 from uoe_model.errors import InputError
+from uoe_model.modeling import UoEForImageClassification
+
+TRAINED = Path(__file__).parents[2] / "uoe_model" / "pretrained" / "uoe-image"
 
 LENGTHS = (50, 9, 17)
 ROWS = [tokens(length, seed=length) for length in LENGTHS]
@@ -113,6 +118,22 @@ def test_an_image_is_the_same_alone_and_in_a_batch(router):
         for decision, own in zip(together.decisions, single.decisions, strict=True):
             columns = own.expert_NK.shape[1]
             assert torch.equal(decision.expert_NK[row * 16 : row * 16 + 16, :columns], own.expert_NK)
+
+
+@pytest.mark.skipif(not (TRAINED / "model.safetensors").exists(), reason="no bundled image checkpoint yet")
+@torch.no_grad()
+def test_an_image_is_the_same_alone_and_in_a_batch_with_trained_weights():
+    model = UoEForImageClassification.from_pretrained(TRAINED, dtype=torch.float64).eval()
+    side = model.config.image_size
+    pixels = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    together = model(pixel_values=pixels)
+    cells = model.config.grid_size**2
+    assert sum(map(dropped, together.decisions)) > 0
+    for row in range(3):
+        single = model(pixel_values=pixels[row : row + 1])
+        torch.testing.assert_close(together.logits[row], single.logits[0], rtol=0, atol=1e-10)
+        for decision, own in zip(together.decisions, single.decisions, strict=True):
+            assert_same_decisions(units_of(decision, torch.arange(cells) + row * cells), own)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

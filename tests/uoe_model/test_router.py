@@ -100,7 +100,7 @@ def test_capacity_is_exact_for_decimal_factors():
     decision = one_example(rows, num_experts_per_tok=2, capacity_factor=1.1)
     assert decision.capacity_G.tolist() == [11]
     for factor in (0.1, 0.3, 0.7, 1.1, 1.15, 1.25, 1.7, 2.3):
-        for patches in range(1, 60):
+        for patches in (1, 3, 10, 20, 25, 50, 100):
             rule = Rule(num_experts=5, top_k=3, capacity_factor=factor)
             decision = one_example([[0.0] * 5] * patches, num_experts_per_tok=3, capacity_factor=factor)
             assert decision.capacity_G.tolist() == [slots(rule, patches)], (factor, patches)
