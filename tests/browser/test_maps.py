@@ -146,6 +146,16 @@ def test_changing_the_site_happens_in_the_browser_and_is_told_once(page):
     assert page.evaluate("window.choices.length") == 1
 
 
+def test_a_late_echo_of_the_page_does_not_take_a_visitor_back(page):
+    mount_text(page)
+    page.locator(".site").select_option("0")
+    last_choice(page, 1)
+    page.locator(".site").select_option("1")
+    page.evaluate("window.draw({ ...window.sent, wanted: { site: 0, unit: null, expert: null } })")
+    assert page.locator(".map").get_attribute("data-site") == "1"
+    assert last_choice(page, 2)["site"] == 1
+
+
 def test_the_page_can_move_the_map_and_light_up_an_expert(page):
     mount_text(page)
     page.locator(".site").select_option("0")
