@@ -19,6 +19,9 @@ KINDS: dict[str, Callable[[Records], bool]] = {
     "patches of several units": lambda records: any(not unit.leads_patch for unit in records.units),
     "dropped assignments": lambda records: any(row["dropped"] for row in expert_load(records)),
     "idle experts": lambda records: any(row["is_idle"] for row in expert_load(records)),
+    "experts that drop whatever they are asked for": lambda records: any(
+        row["is_idle"] and row["requested"] for row in expert_load(records)
+    ),
     "filler": lambda records: any(row.status == FILLER for row in records.rows),
     "unrouted units": lambda records: any("unrouted" in fate_of_units(records, s.site_id) for s in records.sites),
     "dropped units": lambda records: any("dropped" in fate_of_units(records, s.site_id) for s in records.sites),

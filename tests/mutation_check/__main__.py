@@ -2,25 +2,32 @@
 
     python -m tests.mutation_check [statistic ...]
 
-Takes several minutes. Ends with status 1 if a mutation survives, or no longer finds the text that it replaces.
+Takes a few minutes; needs fork, so no Windows. Ends with status 1 if a mutation survives, no longer finds the text that
+it replaces, or crashes the statistic instead of making it wrong.
 """
 
 import argparse
 import collections
 import dataclasses
+import importlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("analysis", "uoe_model", "tests", "pyproject.toml")
-PASSED, FAILED = 0, 1  # pytest's own exit statuses; anything else is no verdict
+PASSED, FAILED, NO_VERDICT = 0, 1, 99  # pytest's own exit statuses, and one that it does not use
 SIGNS_OF_A_WRONG_RESULT = ("AssertionError", "DID NOT RAISE")
+REPORT = "report.txt"
 VERDICTS = ("killed", "survived", "broken")
+PRELOADED = ("scipy.stats", "pandas", "pyarrow.compute", "uoe_model.trace", "tests.traces")
+"""What every run of the tests needs and no mutation touches: imported once, before the first fork."""
 
 TESTS: Final[dict[str, tuple[str, ...]]] = {
     "load": ("tests/analysis/test_utilisation.py", "-k", "load_equals_the_oracle"),
@@ -68,11 +75,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutation_check_") as folder:
         copy = Path(folder)
         copy_project(copy)
+        move_to(copy)
         for statistic in wanted:
             if run_tests(copy, statistic) != "survived":
                 print(f"{statistic}: the tests fail without any mutation; repair that first")
+                print((copy / REPORT).read_text(encoding="utf-8"))
+                os.chdir(ROOT)
                 return 1
         verdicts = [(mutation, verdict_of(copy, mutation)) for mutation in mutations]
+        os.chdir(ROOT)
     counts = collections.Counter((mutation.statistic, verdict) for mutation, verdict in verdicts)
     print("\n" + "statistic".ljust(30) + "".join(verdict.rjust(10) for verdict in VERDICTS))
     for statistic in wanted:
@@ -106,6 +117,22 @@ def copy_project(folder: Path) -> None:
             shutil.copy(source, folder / name)
 
 
+def move_to(copy: Path) -> None:
+    """Let this process import from the copy, and import what no mutation touches; statistics stay unimported."""
+    os.chdir(copy)
+    # Without bytecode files: two mutations of equal length within one second would look the same to the cache.
+    sys.dont_write_bytecode = True
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "analysis", "uoe_model")]:
+        del sys.modules[name]
+    sys.path[:] = [str(copy), *(path for path in sys.path if Path(path or ".").resolve() not in (ROOT, copy))]
+    for name in PRELOADED:
+        importlib.import_module(name)
+    random_traces = importlib.import_module("tests.analysis.random_traces")
+    if not str(random_traces.__file__).startswith(str(copy)):
+        raise RuntimeError(f"tests were imported from {random_traces.__file__}, not from {copy}")
+    random_traces.random_traces()
+
+
 def verdict_of(copy: Path, mutation: Mutation) -> str:
     """`killed`, `survived`, or `broken` (its text is not there exactly once, or the tests could not judge it)."""
     path = copy / mutation.file
@@ -124,12 +151,24 @@ def verdict_of(copy: Path, mutation: Mutation) -> str:
 
 def run_tests(copy: Path, statistic: str) -> str:
     """Run the tests of a statistic in the copy until the first failure; a crash is no verdict, a wrong result is."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS[statistic]]
-    # Without bytecode files: two mutations of equal length within one second would look the same to the cache.
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
-    is_wrong = run.returncode == FAILED and any(sign in run.stdout for sign in SIGNS_OF_A_WRONG_RESULT)
-    return "survived" if run.returncode == PASSED else "killed" if is_wrong else "broken"
+    report = copy / REPORT
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = NO_VERDICT
+        try:
+            with report.open("w", encoding="utf-8") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+                status = int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *TESTS[statistic]]))
+                sys.stdout.flush()
+        finally:
+            if sys.exc_info()[0]:
+                traceback.print_exc()
+            os._exit(status)  # at once: nothing of the parent, such as its folder, is for the child to clean up
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    is_wrong = status == FAILED and any(sign in report.read_text("utf-8") for sign in SIGNS_OF_A_WRONG_RESULT)
+    return "survived" if status == PASSED else "killed" if is_wrong else "broken"
 
 
 if __name__ == "__main__":
