@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.logging import set_tqdm_hook
 
+from uoe_model.capture import site_table
 from uoe_model.config import UoEConfig
 from uoe_model.errors import CheckpointError, ConfigError, DeviceError
 from uoe_model.kernels.backend import pick_device
@@ -22,6 +23,7 @@ from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
 from uoe_model.processors.image import UoEImageProcessor
 from uoe_model.processors.text import load_tokenizer
 from uoe_model.trace import ReferenceTable
+from uoe_model.trace_check import reference_problems
 
 WEIGHTS: Final = "model.safetensors"
 REFERENCE: Final = "routing_reference.json"
@@ -144,8 +146,10 @@ def load_reference(folder: Path, config: UoEConfig) -> ReferenceTable | None:
         for site, router in zip(sites, routers, strict=True):
             if not len(site["requested"]) == len(site["kept"]) == router.num_experts:
                 raise ValueError(f"site {site['site_id']} does not list {router.num_experts} experts")
+            if any(type(count) is not int for count in (site["patches"], *site["requested"], *site["kept"])):
+                raise ValueError(f"site {site['site_id']} has counts that are no whole numbers")
         experts = [router.num_experts for router in routers]
-        return ReferenceTable(
+        table = ReferenceTable(
             dataset=str(content["dataset"]),
             site_id=np.repeat(np.arange(len(experts), dtype=np.int16), experts),
             expert_id=np.concatenate([np.arange(count, dtype=np.int16) for count in experts]),
@@ -153,6 +157,10 @@ def load_reference(folder: Path, config: UoEConfig) -> ReferenceTable | None:
             kept=np.concatenate([np.asarray(site["kept"], dtype=np.int64) for site in sites]),
             patches=np.repeat(np.asarray([site["patches"] for site in sites], dtype=np.int64), experts),
         )
+        problems = reference_problems(site_table(routers), table)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return table
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{folder.name}/{REFERENCE} does not fit the model: {_first_line(error)}") from error
 

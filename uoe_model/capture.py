@@ -166,9 +166,10 @@ def build_trace(
     sites = site_table(configs)
     capacities = _capacity_table(configs, units)
     assignments = _assignment_table(config, units, decisions)
-    checks = build_self_check(sites, units, capacities, assignments, expected_sites=list(sites.name))
+    expected = [f"L{layer}.{block}" for layer in range(config.num_hidden_layers) for block in BLOCKS]
+    checks = build_self_check(sites, units, capacities, assignments, expected_sites=expected)
     return RoutingTrace(
-        run=RunRecord(schema_version=SCHEMA_VERSION, self_check=(*checks, *_logit_checks(decisions)), **record),
+        run=RunRecord(schema_version=SCHEMA_VERSION, self_check=(*checks, _logit_check(configs, decisions)), **record),
         sites=sites,
         units=units,
         capacities=capacities,
@@ -178,20 +179,18 @@ def build_trace(
     )
 
 
-def _logit_checks(decisions: tuple[SiteDecisions, ...]) -> tuple[Check, ...]:
-    """Whether the requested experts are the ones with the largest logits (token choice; ties either way)."""
+def _logit_check(configs: Sequence[RouterConfig], decisions: tuple[SiteDecisions, ...]) -> Check:
+    """Whether units request the experts with their largest logits, ties either way; where experts choose, none do."""
     right = total = 0
-    for site in decisions:
-        asked_NK = site.expert_NK >= 0
-        whole_N = asked_NK.all(1)
-        if not whole_N.any():
+    for config, site in zip(configs, decisions, strict=True):
+        if config.selection == "expert_choice":
             continue
-        chosen_NK = np.take_along_axis(site.logits_NE[whole_N], site.expert_NK[whole_N].astype(np.int64), 1)
-        best_NK = -np.sort(-site.logits_NE[whole_N], axis=1)[:, : chosen_NK.shape[1]]
+        chosen_NK = np.take_along_axis(site.logits_NE, site.expert_NK.astype(np.int64), 1)
+        best_NK = -np.sort(-site.logits_NE, axis=1)[:, : chosen_NK.shape[1]]
         right += int((chosen_NK == best_NK).all(1).sum())
-        total += int(whole_N.sum())
-    detail = f"{right} of {total} units request the experts with the largest logits"
-    return (Check(name="requests follow logits", passed=right == total, detail=detail),)
+        total += len(chosen_NK)
+    detail = f"{right:,} of {total:,} units request the experts with the largest logits"
+    return Check(name="requests follow logits", passed=right == total, detail=detail)
 
 
 def _capacity_table(configs: Sequence[RouterConfig], units: UnitTable) -> CapacityTable:

@@ -116,7 +116,8 @@ def run_text_on(
         bundle.reference,
         record | {"timings_ms": _milliseconds(timings, forward_at)},
     )
-    losses = predicted.loss[: sum(len(example) for example in examples)]
+    # After the text's own last token comes nothing, or what the model itself wrote, which is no part of the text.
+    losses = predicted.loss[: sum(len(example) for example in examples) - 1]
     known = losses[np.isfinite(losses)].astype(np.float64)
     prediction = TextPrediction(
         next_candidates=_candidates(tokenizer, logits_V),
