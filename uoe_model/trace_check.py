@@ -114,7 +114,10 @@ def unit_problems(units: UnitTable) -> list[str]:
     problems = [
         *_rows("units: unit_id must equal the row number", units.unit_id != np.arange(len(units))),
         *_rows("units: example_id must be 0, 1, ... ascending without gaps", (step < 0) | (step > 1)),
-        *_rows("units: patch_id must be 0, 1, ... ascending without gaps", (patch_step < 0) | (patch_step > 1)),
+        *_rows(
+            "units: patch_id must be 0, 1, ... ascending without gaps",
+            (patch_step < 0) | (patch_step > 1) | (units.patch_id < 0),
+        ),
         *_rows("units: a patch must not span examples", (patch_step == 0) & ~same_example),
         *_rows("units: position must not be negative", units.position < 0),
         *_rows("units: position must ascend within its example", same_example & (position_step <= 0)),
@@ -281,7 +284,7 @@ def occupancy_problems(
 ) -> list[str]:
     """Check that no expert keeps more patches of an example than its capacity there."""
     num_examples = int(units.example_id[-1]) + 1 if len(units) else 0
-    if not num_examples or not len(assignments):
+    if not len(assignments):
         return []
     widest = int(sites.num_experts.max())
     cell = assignments.site_id.astype(np.int64) * num_examples + units.example_id[assignments.unit_id]

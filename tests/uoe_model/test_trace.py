@@ -73,6 +73,7 @@ BROKEN_UNITS = [
     ({"example_id": [1, 1, 1, 2, 2]}, "example_id must start at 0"),
     ({"patch_id": [0, 1, 2, 4, 5]}, "patch_id must be 0, 1, ... ascending without gaps"),
     ({"patch_id": [0, 1, 0, 1, 2]}, "patch_id must be 0, 1, ... ascending without gaps"),
+    ({"patch_id": [-1, 0, 1, 2, 3]}, "patch_id must be 0, 1, ... ascending without gaps"),
     ({"patch_id": [1, 2, 3, 4, 5]}, "patch_id must be 0, 1, ... ascending without gaps"),
     ({"patch_id": [0, 1, 2, 2, 3]}, "a patch must not span examples"),
     ({"patch_id": [0, 1, 1, 2, 3]}, "a patch has at most patch_len=1 units, not 2"),
