@@ -219,6 +219,8 @@ def chart_config(name: str, image_format: Literal["svg", "png"] = "svg") -> dict
     return {
         "displaylogo": False,
         "displayModeBar": True,
-        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+        "modeBarButtonsToRemove": [
+            *("zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "select2d", "lasso2d"),
+        ],
         "toImageButtonOptions": {"format": image_format, "filename": name, "scale": 1 if image_format == "svg" else 3},
     }

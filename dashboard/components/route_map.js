@@ -217,7 +217,7 @@ function legendChip(state, name, text, units, expert) {
   button.type = 'button';
   button.dataset.key = name;
   button.setAttribute('aria-pressed', String(state.lit === name));
-  button.title = `${text}: first choice among the experts that kept it, ${units} units. Click to show only these.`;
+  button.title = `${text}: first choice among those that kept it for ${units} units. Click to show all units that it took.`;
   if (expert < 0) button.title = `${text}: ${units} units. Click to show only these.`;
   const swatch = make('span', 'swatch');
   if (expert < 0) swatch.dataset.status = name;
@@ -241,7 +241,7 @@ function light(state) {
   for (const element of state.part('body').querySelectorAll('[data-unit]')) {
     const expert = Number(element.dataset.expert);
     const isLit = lit === null || element.dataset.status === lit
-      || (lit === 'others' ? expert >= 0 && !colours[expert] : element.dataset.experts.split(' ').includes(lit.slice(1)));
+      || (lit === 'others' ? expert >= 0 && !colours[expert] : element.dataset.kept.split(' ').includes(lit.slice(1)));
     element.classList.toggle('dim', !isLit);
   }
 }

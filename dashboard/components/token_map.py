@@ -16,7 +16,7 @@ from dashboard.components.route_map import (
     shared_payload,
 )
 
-_OPTIONS: Final = '<label><input class="numbers" type="checkbox"> expert numbers</label>'
+_OPTIONS: Final = '<label><input class="numbers" type="checkbox"> numbers</label>'
 _BODY: Final = """
   <div class="body" role="listbox" aria-label="Tokens, coloured by expert" dir="auto"></div>
   <p class="nothing quiet" hidden>The trace has no tokens.</p>
