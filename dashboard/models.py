@@ -67,6 +67,7 @@ def find_models(settings: Settings) -> Catalogue:
         elif not (own := _folders(chosen)):
             problems.append(f"{chosen.name} holds no folders: put each checkpoint into a folder of its own there.")
     bundled = _folders(settings.bundled)
+    own = [folder for folder in own if folder.resolve() not in bundled]
     taken = {folder.name for folder in bundled}
     for folder in (*bundled, *own):
         is_twin = folder in own and folder.name in taken

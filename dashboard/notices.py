@@ -53,9 +53,11 @@ def notice_of(error: BaseException) -> Notice:
 
 def render_notice(notice: Notice, *, keeps_run: bool = False) -> None:
     """Draw a notice as one box."""
+    end = "" if notice.sentence.endswith((".", "!", "?")) else "."
     rest = " The run below is still the previous one." if keeps_run else ""
     st.error(
-        f"**{plain_markdown(notice.title)}.** {plain_markdown(notice.sentence)}{rest}", icon=":material/error_outline:"
+        f"**{plain_markdown(notice.title)}.** {plain_markdown(notice.sentence)}{end}{rest}",
+        icon=":material/error_outline:",
     )
 
 

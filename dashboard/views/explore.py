@@ -10,18 +10,21 @@ from dashboard.notices import guarded, render_notice
 from dashboard.samples import IMAGE_SAMPLES, TEXT_SAMPLES
 from dashboard.state import PageState, page_state
 from dashboard.widgets.inputs import choose_sample, render_input_panel
+from dashboard.widgets.maps import tell_maps
 from dashboard.widgets.results import render_results
 from dashboard.widgets.words import plain_markdown
 from dashboard.worker import RunRequest
 from uoe_model.errors import UoEError
 
 POLL_S: Final = 0.25
+DEVICE: Final = ":material/memory: Models run on {} in float32."
 
 
 def render() -> None:
     """Draw the page."""
     state = page_state()
     found, place_of_device = Catalogue(models=(), problems=()), st.sidebar.empty()
+    place_of_device.caption(DEVICE.format("…"))  # holds its place, so that nothing moves
     with st.sidebar, guarded("The input"):
         found = cache.catalogue()
         _render_inputs(found, state)
@@ -34,7 +37,7 @@ def render() -> None:
         with guarded("The start"):
             _render_start(found, state)
     with guarded("The device"):  # last: the first time, this imports torch
-        place_of_device.caption(f":material/memory: Models run on **{cache.device_name()}** in float32.")
+        place_of_device.caption(DEVICE.format(f"**{cache.device_name()}**"))
 
 
 def _render_inputs(found: Catalogue, state: PageState) -> None:
@@ -44,6 +47,7 @@ def _render_inputs(found: Catalogue, state: PageState) -> None:
             state.start(cache.device_worker(), asked)
         elif asked is not None:
             state.open_trace(*asked)
+            tell_maps(state)
     except UoEError as error:
         state.fail(error)
     _wait(state)
@@ -68,6 +72,7 @@ def _wait(state: PageState) -> None:
     place.empty()
     cancel.empty()
     state.finish()
+    tell_maps(state)
 
 
 def _render_start(found: Catalogue, state: PageState) -> None:

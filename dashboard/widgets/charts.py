@@ -11,6 +11,7 @@ from analysis.figures.theme import ThemeName, chart_config
 
 FORMATS: Final = ("SVG", "PNG")
 FORMAT_KEY: Final = "image_format"
+NO_ROOM: Final = ("zoom2d", "pan2d", "zoomIn2d", "zoomOut2d")  # dragging zooms, a double click undoes it
 
 
 def page_theme() -> ThemeName:
@@ -46,12 +47,13 @@ def render_chart(
         name: key of the chart, and name of the files.
         alt: what the chart shows, for those who cannot see it.
     """
-    is_png = st.session_state.get(FORMAT_KEY) == "PNG"
+    config = chart_config(f"uoe-{name}", "png" if st.session_state.get(FORMAT_KEY) == "PNG" else "svg")
+    config["modeBarButtonsToRemove"] = [*config["modeBarButtonsToRemove"], *NO_ROOM]
     st.plotly_chart(
         figure,
         theme=None,
         key=f"chart_{name}",
-        config=chart_config(f"uoe-{name}", "png" if is_png else "svg"),
+        config=config,
         on_select=on_select,
         selection_mode="points",
         alt=alt,

@@ -1,6 +1,5 @@
 """The input panel: model, text or picture or trace, what to change about the routing, and Run."""
 
-import io
 from typing import Final
 
 import streamlit as st
@@ -158,7 +157,8 @@ def _render_trace_input() -> tuple[RoutingTrace, str] | None:
     file = st.session_state.get("trace_file")
     if file is None:
         raise InputError("There is no file yet: choose a saved trace, then press Open.")
-    return load_trace(io.BytesIO(file.getvalue()), max_bytes=MAX_TRACE_BYTES), file.name
+    file.seek(0)
+    return load_trace(file, max_bytes=MAX_TRACE_BYTES), plain_name(file.name)
 
 
 def _read_input(source: str) -> tuple[str, str | bytes]:

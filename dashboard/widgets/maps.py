@@ -15,8 +15,16 @@ from dashboard.components.token_map import token_map
 from dashboard.state import PageState, ShownRun
 from uoe_model.result import ImageInput, TextInput
 
+MAP_KEYS: Final = ("token_map", "picture_map")
 BLANK: Final = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
 """One white pixel, in the place of a picture that a trace does not hold."""
+
+
+def tell_maps(state: PageState) -> None:
+    """Make the selection of the page the choice of the maps, before they are drawn: theirs would be older."""
+    for key in MAP_KEYS:
+        if key in st.session_state:
+            st.session_state[key] = {"choice": {"site": state.site_id, "unit": state.unit_id}}
 
 
 def is_picture(run: ShownRun) -> bool:
@@ -39,7 +47,7 @@ def _render_token_map(run: ShownRun, state: PageState, palettes: dict[int, Focus
     choice = token_map(
         tokens,
         palettes,
-        key="token_map",
+        key=MAP_KEYS[0],
         version=run.run_id,
         name="uoe-tokens",
         site_id=state.site_id,
@@ -65,7 +73,7 @@ def _render_picture_map(run: ShownRun, state: PageState, palettes: dict[int, Foc
         cells,
         files,
         palettes,
-        key="picture_map",
+        key=MAP_KEYS[1],
         version=run.run_id,
         name="uoe-picture",
         site_id=state.site_id,

@@ -76,9 +76,9 @@ def render_numbers(run: ShownRun, site_id: int, site_name: str) -> None:
 
 def _expectation(row: "pd.Series[float]", unit: str) -> str:
     if pd.isna(row["reference"]):
-        return "no reference for this number"
+        return "no reference  \n&nbsp;"
     reference, low, high = (write_number(float(row[name]), unit) for name in ("reference", "low", "high"))
-    return f"test set {reference}, chance {low} to {high}"
+    return f"test set {reference}  \nby chance {low} to {high}"
 
 
 def _written(rows: pd.DataFrame, column: str) -> list[str]:

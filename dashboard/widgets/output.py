@@ -34,7 +34,7 @@ def render_output(run: ShownRun) -> None:
 
 def _render_text_output(run: ShownRun, prediction: TextPrediction) -> None:
     loss, bits = st.columns(2)
-    loss.metric("mean loss", f"{write_number(prediction.mean_loss, 'nats')} nats", help=define("loss"))
+    loss.metric("loss of the input", f"{write_number(prediction.mean_loss, 'nats')} nats", help=define("loss"))
     bits.metric("bits per byte", write_number(prediction.bits_per_byte, ""), help=define("bits_per_byte"))
     st.markdown("**Continuation** (greedy; its tokens are in the map, marked *written by the model*)")
     if prediction.continuation:

@@ -21,7 +21,7 @@ from dashboard.state import PageState, ShownRun, page_state
 from dashboard.widgets import tables
 from dashboard.widgets.badge import render_badge, render_training_warning
 from dashboard.widgets.charts import page_theme, render_chart, render_format_picker
-from dashboard.widgets.maps import is_picture, render_map
+from dashboard.widgets.maps import is_picture, render_map, tell_maps
 from dashboard.widgets.numbers import render_headlines, render_numbers
 from dashboard.widgets.output import render_output
 from dashboard.widgets.words import plain_markdown
@@ -49,14 +49,14 @@ def _render_panels(run: ShownRun) -> None:
     state = page_state()
     with guarded("The numbers"):
         render_headlines(run)
-    left, right = st.columns([0.57, 0.43], gap="medium")
+    left, right = st.columns([0.61, 0.39], gap="small")
     with left, guarded("The map"):
         render_map(run, state)
     with right, guarded("The model's output"):
         render_output(run)
     site_id = state.site_id if state.site_id is not None else 0
     name = _site_name(run, site_id)
-    left, right = st.columns([0.57, 0.43], gap="medium")
+    left, right = st.columns(2, gap="medium")
     with left, guarded("The atlas"):
         _render_atlas(run, state)
     with right, guarded("The load of the site"):
@@ -142,7 +142,7 @@ def _render_atlas(run: ShownRun, state: PageState) -> None:
 
 
 def _select_in_atlas() -> None:
-    """Select the clicked expert everywhere; the chart's own selection is no longer needed then."""
+    """Select the clicked expert everywhere."""
     points = st.session_state["chart_atlas"]["selection"]["points"]
     state = page_state()
     if not points:
@@ -150,6 +150,7 @@ def _select_in_atlas() -> None:
         return
     site_id, expert_id = points[0]["customdata"][:2]
     state.select(site_id=int(site_id), unit_id=state.unit_id, expert_id=int(expert_id))
+    tell_maps(state)
 
 
 def _render_load(run: ShownRun, site_id: int, name: str) -> None:

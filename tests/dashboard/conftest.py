@@ -58,6 +58,8 @@ def run_text_on_page(page: AppTest, text: str, *, new_tokens: int = 3) -> AppTes
 
 
 def choose_source(page: AppTest, source: str) -> AppTest:
+    if page.segmented_control(key="source").value == source:
+        return page
     page.segmented_control(key="source").set_value(source)
     return page.run()
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from analysis.glossary import TERMS
 from dashboard.samples import IMAGE_SAMPLES
 from dashboard.widgets import results
 from tests.dashboard.conftest import (
@@ -64,14 +65,10 @@ def test_a_text_is_routed_as_run_text_routes_it(page_with_run: AppTest, models_d
 def test_a_run_shows_every_panel(page_with_run: AppTest) -> None:
     assert boxes(page_with_run) == []
     assert len(page_with_run.get("bidi_component")) == 1
-    assert titles(page_with_run) == [
-        "Next token",
-        "Relative load of every expert",
-        "Load of every expert at L0 attention",
-        "Dropped assignments by position",
-        "Loss of every token",
-        "Router entropy at L0 attention",
-    ]
+    expected = ("Next token", "Relative load", "Load of every expert", "Dropped", "Loss", "Router entropy")
+    assert len(titles(page_with_run)) == len(expected)
+    for title, start in zip(titles(page_with_run), expected, strict=True):
+        assert title.startswith(start)
     for figure in figures(page_with_run)[1:]:
         assert figure["layout"]["xaxis"]["title"]["text"]
     assert [metric.label for metric in page_with_run.metric][:2] == ["dropped share", "dropped units"]
@@ -94,8 +91,7 @@ def test_the_site_of_the_map_is_the_site_of_the_page(page: AppTest) -> None:
     page.session_state["token_map"] = {"choice": {"site": 3, "unit": 2}}
     page.run()
     assert state_of(page).site_id == 3
-    assert "Load of every expert at L1 MLP" in titles(page)
-    assert "Router entropy at L1 MLP" in titles(page)
+    assert sum("L1 MLP" in title for title in titles(page)) == 2
 
 
 def test_knobs_change_one_run_and_the_page_says_so(page: AppTest) -> None:
@@ -167,16 +163,18 @@ def test_a_view_that_fails_leaves_the_others(
     assert "The atlas could not be drawn" in box
     assert "secret" not in box
     assert "secret detail" in caplog.text
-    assert "Dropped assignments by position" in titles(page_with_run)
-    assert "Load of every expert at L0 attention" in titles(page_with_run)
+    assert any(title.startswith("Dropped") for title in titles(page_with_run))
+    assert len(titles(page_with_run)) == 5
     monkeypatch.undo()
     assert boxes(page_with_run.run()) == []
 
 
-def test_the_guide_defines_every_word(page: AppTest) -> None:
-    from analysis.glossary import TERMS
-    from dashboard.views import guide
+def test_the_guide_defines_every_word() -> None:
+    def draw() -> None:
+        from dashboard.views import guide
 
-    app = AppTest.from_function(guide.render, default_timeout=60).run()
+        guide.render()
+
+    app = AppTest.from_function(draw, default_timeout=60).run()
     words = next(frame.value for frame in app.dataframe if "Meaning" in frame.value)
     assert words["Word"].tolist() == [term.name for term in TERMS.values()]

@@ -1,6 +1,7 @@
 """Settings, catalogue, words and worker, each alone."""
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -43,9 +44,15 @@ def test_a_folder_of_folders_and_a_checkpoint_itself_both_work(models_dir: Path)
     assert [model.kind for model in find(models_dir / "tiny-text").models] == ["text"]
 
 
-def test_a_namesake_of_a_bundled_model_is_told_apart(models_dir: Path) -> None:
-    found = find_models(Settings(bundled=models_dir, models_dir=models_dir / "tiny-text", problem=""))
-    assert [model.label for model in found.models] == ["tiny-image", "tiny-text", f"tiny-text ({models_dir.name})"]
+def test_a_namesake_of_a_bundled_model_is_told_apart(models_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(models_dir / "tiny-text", tmp_path / "mine" / "tiny-text")
+    found = find_models(Settings(bundled=models_dir, models_dir=tmp_path / "mine", problem=""))
+    assert [model.label for model in found.models] == ["tiny-image", "tiny-text", "tiny-text (mine)"]
+
+
+def test_the_bundled_models_are_listed_once(models_dir: Path) -> None:
+    found = find_models(Settings(bundled=models_dir, models_dir=models_dir, problem=""))
+    assert [model.label for model in found.models] == ["tiny-image", "tiny-text"]
 
 
 @pytest.mark.parametrize(
