@@ -31,6 +31,9 @@ LARGEST_GATHERED_BYTES: Final = 2 << 30
 """Decisions of one copy; far above what a page can show."""
 
 
+_COLUMNS: Final = ("logits_NE", "expert_NK", "gate_NK", "kept_NK")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SiteDecisions:
     """One site's decisions on the host, over the units of a trace in their order."""
@@ -47,27 +50,30 @@ def to_host(decisions: Sequence[RoutingDecision], unit_index: torch.Tensor | Non
     Args:
         decisions: over B * T units. unit_index: int64, the units to take (without padding); None for all.
     """
-    parts, shapes = [], []
-    for decision in decisions:
-        tensors = (decision.logits_NE, decision.expert_NK, decision.gate_NK, decision.kept_NK)
-        taken = [part if unit_index is None else part.index_select(0, unit_index) for part in tensors]
-        shapes.append([part.shape for part in taken])
-        parts += [part.detach().to(torch.float32).flatten() for part in taken]
-    if 4 * sum(part.numel() for part in parts) > LARGEST_GATHERED_BYTES:
+    choices = sum(decision.expert_NK.shape[1] for decision in decisions)
+    width = sum(decision.logits_NE.shape[1] for decision in decisions) + 3 * choices
+    rows = decisions[0].logits_NE.shape[0] if unit_index is None else unit_index.shape[0]
+    if 4 * rows * width > LARGEST_GATHERED_BYTES:
         raise CaptureError("the decisions of this run do not fit into 2 GB: run a shorter input")
-    flat = torch.cat(parts).cpu().numpy()
-    sites, start = [], 0
-    for site in shapes:
-        columns = []
-        for shape in site:
-            columns.append(flat[start : start + shape.numel()].reshape(tuple(shape)))
-            start += shape.numel()
-        logits, expert, gate, kept = columns
+    # Ids and flags travel as floats, which hold them exactly, so that all of it is one tensor and one copy.
+    with torch.no_grad():
+        parts = [torch.cat([getattr(decision, name) for decision in decisions], dim=1) for name in _COLUMNS]
+        together = torch.cat([part.to(torch.float32) for part in parts], dim=1)
+        host = (together if unit_index is None else together.index_select(0, unit_index)).cpu().numpy()
+    expert, gate, kept = np.split(host[:, width - 3 * choices :], 3, axis=1)
+    expert, kept = expert.astype(np.int16), kept.astype(np.bool_)
+    sites, left, first = [], 0, 0
+    for decision in decisions:
+        right, last = left + decision.logits_NE.shape[1], first + decision.expert_NK.shape[1]
         sites.append(
             SiteDecisions(
-                logits_NE=logits.copy(), expert_NK=expert.astype(np.int16), gate_NK=gate, kept_NK=kept.astype(np.bool_)
+                logits_NE=host[:, left:right].copy(),
+                expert_NK=expert[:, first:last],
+                gate_NK=gate[:, first:last],
+                kept_NK=kept[:, first:last],
             )
         )
+        left, first = right, last
     return tuple(sites)
 
 
@@ -165,11 +171,12 @@ def build_trace(
             raise CaptureError(f"site {site_id}: {len(site.expert_NK)} rows were captured for {len(units)} units")
     sites = site_table(configs)
     capacities = _capacity_table(configs, units)
-    assignments = _assignment_table(config, units, decisions)
+    scores, follows = _score_requests(configs, decisions)
+    assignments = _assignment_table(config, units, decisions, scores)
     expected = [f"L{layer}.{block}" for layer in range(config.num_hidden_layers) for block in BLOCKS]
     checks = build_self_check(sites, units, capacities, assignments, expected_sites=expected)
     return RoutingTrace(
-        run=RunRecord(schema_version=SCHEMA_VERSION, self_check=(*checks, _logit_check(configs, decisions)), **record),
+        run=RunRecord(schema_version=SCHEMA_VERSION, self_check=(*checks, follows), **record),
         sites=sites,
         units=units,
         capacities=capacities,
@@ -179,25 +186,43 @@ def build_trace(
     )
 
 
-def _logit_check(configs: Sequence[RouterConfig], decisions: tuple[SiteDecisions, ...]) -> Check:
-    """Whether units request the experts with their largest logits, ties either way; where experts choose, none do."""
+def _score_requests(
+    configs: Sequence[RouterConfig], decisions: tuple[SiteDecisions, ...]
+) -> tuple[list[NDArray[np.float32]], Check]:
+    """The probability of every requested expert, and whether the requests follow the logits.
+
+    Returns:
+        (N, K) per site, anything where there is no request; and the check that units request the experts with their
+        largest logits, ties either way. Where experts choose, it asks nothing.
+    """
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...], bool], list[int]] = {}
+    for site_id, (config, site) in enumerate(zip(configs, decisions, strict=True)):
+        shape = (site.logits_NE.shape, site.expert_NK.shape, config.selection == "expert_choice")
+        alike.setdefault(shape, []).append(site_id)
+    scores: dict[int, NDArray[np.float32]] = {}
     right = total = 0
-    for config, site in zip(configs, decisions, strict=True):
-        if config.selection == "expert_choice":
-            continue
-        chosen_NK = np.take_along_axis(site.logits_NE, site.expert_NK.astype(np.int64), 1)
-        best_NK = -np.sort(-site.logits_NE, axis=1)[:, : chosen_NK.shape[1]]
-        right += int((chosen_NK == best_NK).all(1).sum())
-        total += len(chosen_NK)
+    for (*_, experts_choose), site_ids in alike.items():
+        logits_SNE = torch.from_numpy(np.stack([decisions[site_id].logits_NE for site_id in site_ids]))
+        expert_SNK = torch.from_numpy(np.stack([decisions[site_id].expert_NK for site_id in site_ids])).long()
+        expert_SNK = expert_SNK.clamp_min_(0)
+        scores |= zip(site_ids, logits_SNE.softmax(-1).gather(2, expert_SNK).numpy(), strict=True)
+        if not experts_choose:
+            chosen_SNK = logits_SNE.gather(2, expert_SNK)
+            is_falling_SN = (chosen_SNK[..., 1:] <= chosen_SNK[..., :-1]).all(-1)
+            num_better_SN = (logits_SNE > chosen_SNK[..., -1:]).sum(-1)
+            right += int((is_falling_SN & (num_better_SN < chosen_SNK.shape[2])).sum())
+            total += is_falling_SN.numel()
     detail = f"{right:,} of {total:,} units request the experts with the largest logits"
-    return Check(name="requests follow logits", passed=right == total, detail=detail)
+    check = Check(name="requests follow logits", passed=right == total, detail=detail)
+    return [scores[site_id] for site_id in range(len(decisions))], check
 
 
 def _capacity_table(configs: Sequence[RouterConfig], units: UnitTable) -> CapacityTable:
     num_examples = int(units.example_id[-1]) + 1 if len(units) else 0
     patches = np.bincount(units.example_id[units.first_of_patch()], minlength=num_examples)
     patches_G = torch.from_numpy(patches.astype(np.int64))
-    capacity = [example_capacity(config, patches_G).numpy() for config in configs]
+    known = {config: example_capacity(config, patches_G).numpy() for config in set(configs)}
+    capacity = [known[config] for config in configs]
     return CapacityTable(
         site_id=np.repeat(np.arange(len(configs), dtype=np.int16), num_examples),
         example_id=np.tile(np.arange(num_examples, dtype=np.int32), len(configs)),
@@ -205,28 +230,28 @@ def _capacity_table(configs: Sequence[RouterConfig], units: UnitTable) -> Capaci
     )
 
 
-def _assignment_table(config: UoEConfig, units: UnitTable, decisions: tuple[SiteDecisions, ...]) -> AssignmentTable:
-    first = units.first_of_patch()
-    columns: dict[str, list[NDArray[Any]]] = {
-        name: [] for name in ("site_id", "unit_id", "rank", "expert_id", "score", "gate", "status", "inherited")
+def _assignment_table(
+    config: UoEConfig,
+    units: UnitTable,
+    decisions: tuple[SiteDecisions, ...],
+    scores: Sequence[NDArray[np.float32]],
+) -> AssignmentTable:
+    """One row per request; first all cells of the decisions as they lie, then those without a request are left out."""
+    num_units, widths = len(units), [site.expert_NK.shape[1] for site in decisions]
+    unit_N = np.arange(num_units, dtype=np.int32)
+    unit_id = np.concatenate([np.repeat(unit_N, width) for width in widths])
+    kept = np.concatenate([site.kept_NK.ravel() for site in decisions])
+    columns = {
+        "site_id": np.repeat(np.arange(len(widths), dtype=np.int16), [num_units * width for width in widths]),
+        "unit_id": unit_id,
+        "rank": np.concatenate([np.tile(np.arange(width, dtype=np.int8), num_units) for width in widths]),
+        "expert_id": np.concatenate([site.expert_NK.ravel() for site in decisions]),
+        "score": np.concatenate([score_NK.ravel() for score_NK in scores]),
+        "gate": np.concatenate([site.gate_NK.ravel() for site in decisions]),
+        "status": np.where(kept, np.uint8(KEPT), np.uint8(DROPPED)),
+        "inherited": ~units.first_of_patch()[unit_id] & config.is_causal,
     }
-    for site_id, site in enumerate(decisions):
-        asked_NK = site.expert_NK >= 0
-        unit_id, rank = np.nonzero(asked_NK)
-        expert = site.expert_NK[asked_NK]
-        columns["site_id"].append(np.full(len(unit_id), site_id, dtype=np.int16))
-        columns["unit_id"].append(unit_id.astype(np.int32))
-        columns["rank"].append(rank.astype(np.int8))
-        columns["expert_id"].append(expert)
-        columns["score"].append(_softmax(site.logits_NE)[unit_id, expert])
-        columns["gate"].append(site.gate_NK[asked_NK])
-        columns["status"].append(np.where(site.kept_NK[asked_NK], KEPT, DROPPED).astype(np.uint8))
-        columns["inherited"].append(~first[unit_id] & config.is_causal)
-    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return AssignmentTable(selection_score=None, **joined)
-
-
-def _softmax(logits_NE: NDArray[np.float32]) -> NDArray[np.float32]:
-    shifted = np.exp(logits_NE - logits_NE.max(axis=1, keepdims=True, initial=-np.inf))
-    probabilities: NDArray[np.float32] = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
+    asked = columns["expert_id"] >= 0
+    if not asked.all():
+        columns = {name: column[asked] for name, column in columns.items()}
+    return AssignmentTable(selection_score=None, **columns)

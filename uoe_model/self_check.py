@@ -46,11 +46,12 @@ def build_self_check(
         detail = "assignments or capacities name sites, units, or experts that are not there"
         return (*checks, Check(name="rows", passed=False, detail=detail))
     patches_X = np.bincount(units.example_id[units.first_of_patch()], minlength=num_examples)
+    capacity_SP = _capacity_by_patches(sites, int(patches_X.max(initial=0)))
     return (
         *checks,
         _check_rows(sites, units, capacities, assignments, patches_X),
-        _check_capacities(sites, capacities, patches_X),
-        *_check_occupancy(sites, units, capacities, assignments, num_examples),
+        _check_capacities(capacities, capacity_SP[:, patches_X]),
+        *_check_occupancy(sites, units, capacities, assignments, num_examples, capacity_SP),
         _check_gates(assignments),
     )
 
@@ -79,9 +80,8 @@ def _check_rows(
     return Check(name="rows", passed=right == len(sites), detail=detail)
 
 
-def _check_capacities(sites: SiteTable, capacities: CapacityTable, patches_X: NDArray[np.int64]) -> Check:
+def _check_capacities(capacities: CapacityTable, expected_SX: NDArray[np.float64]) -> Check:
     """Every stated capacity is ceil(f * k * patches / E), at least 4 under admission by position, -1 if never full."""
-    expected_SX = _capacity_by_patches(sites, int(patches_X.max(initial=0)))[:, patches_X]
     stated_SX = capacities.capacity.reshape(expected_SX.shape)
     right = int((np.where(stated_SX < 0, np.inf, stated_SX) == expected_SX).sum())
     return _check(
@@ -90,7 +90,12 @@ def _check_capacities(sites: SiteTable, capacities: CapacityTable, patches_X: ND
 
 
 def _check_occupancy(
-    sites: SiteTable, units: UnitTable, capacities: CapacityTable, assignments: AssignmentTable, num_examples: int
+    sites: SiteTable,
+    units: UnitTable,
+    capacities: CapacityTable,
+    assignments: AssignmentTable,
+    num_examples: int,
+    capacity_SP: NDArray[np.float64],
 ) -> tuple[Check, Check]:
     """Follow every expert through each example, patch by patch: what it had kept before each request."""
     first = units.first_of_patch()
@@ -118,8 +123,8 @@ def _check_occupancy(
         site, unit = assignments.site_id[rows], assignments.unit_id[rows]
         example_start = np.searchsorted(units.example_id, np.arange(num_examples))
         patch_of_example = units.patch_id - units.patch_id[example_start][units.example_id]
-        most = int(patch_of_example.max(initial=0)) + 1
-        running = _capacity_by_patches(sites, most)[site, patch_of_example[unit] + 1]
+        so_far = np.clip(patch_of_example[unit] + 1, 0, capacity_SP.shape[1] - 1)  # clipped only if ids have gaps
+        running = capacity_SP[site, so_far]
         limit = np.where(in_time[site], running, limit)
         seen = np.where(in_time[site], kept_before, seen)
     over, early = kept & (kept_before >= limit), dropped & (seen < limit)
@@ -148,7 +153,7 @@ def _capacity_by_patches(sites: SiteTable, most: int) -> NDArray[np.float64]:
 
     f is the decimal number that was written, not its binary neighbour: 1.1 * 3 * 80 / 8 is 33, in float64 it is more.
     """
-    rows: dict[tuple[float, int, int, str], list[float]] = {}
+    rows: dict[tuple[float, int, int, str], NDArray[Any]] = {}
     table = np.full((len(sites), most + 1), np.inf)
     columns = (sites.capacity_factor, sites.top_k, sites.num_experts, sites.admission)
     for site, key in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
@@ -159,7 +164,9 @@ def _capacity_by_patches(sites: SiteTable, most: int) -> NDArray[np.float64]:
             share = Fraction(str(factor)) * top_k / num_experts
             up, down = share.numerator, share.denominator
             least = _LEAST_AT_POSITION if admission == "position" else 0
-            rows[key] = [max(least, -(-patches * up // down)) for patches in range(most + 1)]
+            # Python's integers where a factor of many digits would overflow 64 bits.
+            kind = np.int64 if up * most < 2**63 else np.object_
+            rows[key] = np.maximum(-(-np.arange(most + 1, dtype=kind) * up // down), least)
         table[site] = rows[key]
     return table
 

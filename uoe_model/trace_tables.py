@@ -43,7 +43,9 @@ def text_column(values: Iterable[str]) -> NDArray[np.object_]:
 
 def is_text(value: object) -> bool:
     """Whether a value is a `str` (no subclass) that UTF-8 can write."""
-    return type(value) is str and not any("\ud800" <= character <= "\udfff" for character in value)
+    if type(value) is not str:
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -119,7 +121,7 @@ class Table:
         return {name: column for name, column in named.items() if column is not None}
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns().values())))
+        return len(getattr(self, next(iter(column_types(type(self))))))  # the first column is never None
 
 
 def _column_problem(column: object, dtype: np.dtype[Any]) -> str | None:
@@ -130,9 +132,9 @@ def _column_problem(column: object, dtype: np.dtype[Any]) -> str | None:
     if column.dtype != dtype:
         return f"has dtype {column.dtype}, must be {dtype}"
     if dtype == np.object_:
-        strays = {type(value).__name__ for value in column.tolist() if type(value) is not str}
+        strays = set(map(type, column.tolist())) - {str}
         if strays:
-            return f"holds {', '.join(sorted(strays))}, must hold only str"
+            return f"holds {', '.join(sorted(kind.__name__ for kind in strays))}, must hold only str"
         try:
             "".join(column.tolist()).encode()
         except UnicodeEncodeError:

@@ -191,7 +191,9 @@ def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> EncodedText:
 
 def token_texts(tokenizer: PreTrainedTokenizerFast, token_ids: Sequence[int]) -> tuple[str, ...]:
     """Write each token as text by itself: U+FFFD for incomplete characters, the name of a special token."""
-    return tuple(data.decode("utf-8", errors="replace") for data in _token_bytes(tokenizer, token_ids))
+    known = list(dict.fromkeys(token_ids))
+    texts = (data.decode("utf-8", errors="replace") for data in _token_bytes(tokenizer, known))
+    return tuple(map(dict(zip(known, texts, strict=True)).__getitem__, token_ids))
 
 
 def context_windows(num_units: int, context_length: int) -> tuple[slice, ...]:
