@@ -46,7 +46,8 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "tables": ("tests/analysis/test_tables.py",),
     "reasons": (
         *("tests/analysis/test_utilisation.py", "tests/analysis/test_drops.py", "tests/analysis/test_confidence.py"),
-        *("tests/analysis/test_balance.py", "tests/analysis/test_routes.py", "-k", "explained"),
+        *("tests/analysis/test_balance.py", "tests/analysis/test_routes.py", "tests/analysis/test_columns.py"),
+        *("-k", "explained"),
     ),
     "routing value": ("tests/analysis/test_routing_value.py",),
 }
