@@ -82,11 +82,16 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("request", lambda request: None if _is_ours(request.url, address) else strangers.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
-    page.get_by_role("button", name="Run", exact=True).wait_for()
+    settle(page)
     yield page
     context.close()
     assert not strangers
     assert not errors
+
+
+def settle(page: Page) -> None:
+    """Wait until the server has nothing more to draw, so that nothing moves under the pointer."""
+    page.get_by_test_id("stApp").and_(page.locator("[data-test-script-state=notRunning]")).wait_for()
 
 
 def _is_ours(url: str, address: str) -> bool:

@@ -8,6 +8,7 @@ import torch
 from playwright.sync_api import Locator, Page, expect
 
 from dashboard.samples import IMAGE_SAMPLES
+from tests.browser.conftest import settle
 from uoe_model.run import run_image, run_text
 from uoe_model.trace import KEPT, RoutingTrace
 from uoe_model.trace_io import load_trace
@@ -62,12 +63,31 @@ def _ids(text: str) -> list[int]:
 
 def choose_source(page: Page, name: str) -> None:
     page.get_by_test_id("stSidebar").get_by_role("radio", name=name, exact=True).click()
+    page.wait_for_timeout(300)
+    settle(page)
+
+
+def upload(page: Page, path: Path) -> None:
+    page.locator("input[type=file]").set_input_files(path)
+    page.get_by_text(path.name).first.wait_for()
+    page.wait_for_timeout(300)
+    settle(page)
 
 
 def run_sentence(page: Page, sentence: str) -> Locator:
-    page.get_by_role("textbox", name="Text", exact=True).fill(sentence)
+    type_text(page, sentence)
     page.get_by_role("button", name="Run", exact=True).click()
-    return ready_map(page)
+    drawn = ready_map(page)
+    settle(page)
+    return drawn
+
+
+def type_text(page: Page, text: str) -> None:
+    box = page.get_by_role("textbox", name="Text", exact=True)
+    box.fill(text)
+    box.blur()
+    page.wait_for_timeout(300)
+    settle(page)
 
 
 def ready_map(page: Page) -> Locator:
@@ -98,10 +118,9 @@ def test_a_random_sentence_shows_the_experts_of_run_text(
     assert routes_of_trace(load_trace(path)) == shown
 
     page.reload()
-    page.get_by_role("button", name="Run", exact=True).wait_for()
+    settle(page)
     choose_source(page, "Trace")
-    page.locator("input[type=file]").set_input_files(path)
-    expect(page.get_by_text("trace.zip")).to_be_visible()
+    upload(page, path)
     page.get_by_role("button", name="Open", exact=True).click()
     ready_map(page)
     assert routes_on_page(page, "token") == shown
@@ -111,8 +130,7 @@ def test_a_random_sentence_shows_the_experts_of_run_text(
 def test_an_uploaded_photograph_shows_the_experts_of_run_image(page: Page, checkpoints: dict[str, Path]) -> None:
     photograph = next(sample.path for sample in IMAGE_SAMPLES if sample.title == "Cat")
     choose_source(page, "Picture")
-    page.locator("input[type=file]").set_input_files(photograph)
-    expect(page.get_by_text("cat.jpg").first).to_be_visible()
+    upload(page, photograph)
     page.get_by_role("button", name="Run", exact=True).click()
     ready_map(page)
     assert routes_on_page(page, "cell") == routes_of_trace(run_image(checkpoints["image"], photograph).trace)
@@ -120,10 +138,14 @@ def test_an_uploaded_photograph_shows_the_experts_of_run_image(page: Page, check
 
 def test_a_click_on_the_atlas_selects_the_expert_everywhere(page: Page) -> None:
     run_sentence(page, random_sentence())
-    chart = page.locator(".st-key-chart_atlas .js-plotly-plot")
-    chart.locator(".barlayer .point path").first.wait_for()
-    cells = chart.locator(".subplot.x2y2 .barlayer .point path, .subplot.x2y .barlayer .point path")
-    cells.first.click()
+    cell = page.locator(".st-key-chart_atlas .subplot.x2y2 .barlayer .point path").first
+    cell.scroll_into_view_if_needed()
+    box = cell.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)  # plotly's own layer lies over the cells and looks for what is under the pointer
+    page.wait_for_timeout(300)
+    page.mouse.click(x, y)
     expect(page.locator('.map[data-site="1"]')).to_be_visible()  # the first cell of the MLP lane lies in layer 0
     expect(page.locator(".st-key-chart_utilisation").get_by_text("L0 MLP").first).to_be_visible()
     page.locator(".map select.site").select_option("2")  # and the map can be changed afterwards
@@ -134,7 +156,7 @@ def test_a_click_on_the_atlas_selects_the_expert_everywhere(page: Page) -> None:
 def test_an_empty_text_is_one_sentence_and_the_run_stays(page: Page) -> None:
     run_sentence(page, "One two three four five.")
     version = page.locator(".map").get_attribute("data-ready")
-    page.get_by_role("textbox", name="Text", exact=True).fill("")
+    type_text(page, "")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_text("is empty: give at least one character")).to_be_visible()
     expect(page.locator(f'.map[data-ready="{version}"]')).to_be_visible()
