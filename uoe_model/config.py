@@ -20,6 +20,9 @@ BLOCKS: Final[tuple[Block, ...]] = ("attention", "mlp")
 MINIMUM_CAUSAL_CAPACITY: Final = 4
 """Patches every expert may keep at once under `position` admission, however short the text is."""
 
+MAXIMUM_CAPACITY_FACTOR: Final = 1000
+"""Far above what leaves any expert a limit; keeps capacities within 32 bits."""
+
 _LEAST: Final[Mapping[str, int]] = {
     "vocab_size": 0,
     "hidden_size": 1,
@@ -81,8 +84,12 @@ class RouterConfig:
             problems.append(
                 f"num_experts_per_tok={self.num_experts_per_tok!r} must lie in 1..num_experts={self.num_experts!r}"
             )
-        if self.capacity_factor is not None and not (_is_number(self.capacity_factor) and self.capacity_factor > 0):
-            problems.append(f"capacity_factor={self.capacity_factor!r} must be a number above 0, or null for no limit")
+        factor = self.capacity_factor
+        if factor is not None and not (_is_number(factor) and 0 < factor <= MAXIMUM_CAPACITY_FACTOR):
+            problems.append(
+                f"capacity_factor={factor!r} must be a number above 0 and at most {MAXIMUM_CAPACITY_FACTOR}, "
+                "or null for no limit"
+            )
         if not _is_whole(self.patch_len, 1):
             problems.append(f"patch_len={self.patch_len!r} must be a whole number of at least 1")
         if self.selection == "expert" and self.capacity_factor is not None:

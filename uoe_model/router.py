@@ -197,7 +197,12 @@ def example_capacity(config: RouterConfig, patches_G: Tensor) -> Tensor:
 def _share_of(patches: Tensor, config: RouterConfig) -> Tensor:
     """ceil(f * k * patches / E), int64; f is the decimal number that was written, not its binary neighbour."""
     share = Fraction(str(config.capacity_factor)) * config.num_experts_per_tok / config.num_experts
-    return -(-patches * share.numerator // share.denominator)
+    if share.numerator < 2**31 or not patches.numel():
+        return -(-patches * share.numerator // share.denominator)
+    # A factor of many digits would overflow int64: count with Python's integers.
+    counts = range(int(patches.max()) + 1)
+    table = [-(-count * share.numerator // share.denominator) for count in counts]
+    return torch.tensor(table, device=patches.device)[patches]
 
 
 def _prefer(p_ME: Tensor) -> Tensor:
