@@ -14,7 +14,14 @@ from uoe_model.errors import UoEError
 from uoe_model.training.evaluation import DEFAULT_SIZES, Sizes, load_subject, measure
 from uoe_model.training.loop import Limits, Trainer
 from uoe_model.training.memory import keep_freed_memory
-from uoe_model.training.model_card import render_parameters, render_routing_value, render_tables, write_card
+from uoe_model.training.model_card import (
+    render_parameters,
+    render_routing_value,
+    render_tables,
+    render_twins,
+    stored_twins,
+    write_card,
+)
 from uoe_model.training.settings import Training, default_settings, load_settings
 from uoe_model.training.tasks import build_task
 from uoe_model.training.twins import run_twins
@@ -69,6 +76,10 @@ def evaluate(options: argparse.Namespace) -> None:
     )
     metrics = measure(load_subject(options.kind, folder, options.data, sizes), report=logging.getLogger(__name__).info)
     print(render_tables(metrics), render_routing_value(metrics), render_parameters(metrics), sep="\n\n")
+    twins = stored_twins(folder)
+    if twins is not None:
+        print("\nStored, not measured now (the twins' weights are not shipped; `twins` trains them again):", end="\n\n")
+        print(render_twins(twins))
     if options.write:
         write_card(folder, metrics)
 

@@ -94,11 +94,16 @@ def render_twins(twins: Mapping[str, Any] | None) -> str:
     )
 
 
+def stored_twins(folder: Path) -> dict[str, Any] | None:
+    """The comparison of twins that a checkpoint folder holds: other weights, so it is stored, not measured again."""
+    stored = folder / TWIN_RESULTS
+    twins: dict[str, Any] | None = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else None
+    return twins
+
+
 def write_card(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write README.md, metrics.json and routing_reference.json into a checkpoint folder."""
-    stored = folder / TWIN_RESULTS
-    twins = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else None
-    (folder / "README.md").write_text(render_card(metrics, twins), encoding="utf-8")
+    (folder / "README.md").write_text(render_card(metrics, stored_twins(folder)), encoding="utf-8")
     for name, value in (("metrics.json", metrics), ("routing_reference.json", metrics["reference"])):
         (folder / name).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
