@@ -47,7 +47,8 @@ class PageState:
     wants_run: bool = False
 
     def start(self, worker: DeviceWorker, request: RunRequest) -> None:
-        """Queue a run."""
+        """Queue a run in place of one that is still under way."""
+        self.cancel()
         self.problem = None
         try:
             self.job = worker.submit(request)

@@ -7,7 +7,7 @@ from dashboard.widgets.deviations import DEVIATIONS, PAPER_URL
 
 def render_header() -> None:
     """Draw the title and the list of deviations, folded."""
-    title, deviations = st.columns([0.3, 0.7], vertical_alignment="center")
+    title, deviations = st.columns([0.3, 0.7], vertical_alignment="top")
     with title:
         st.markdown("### UoE, repaired")
     with deviations, st.expander(f"Not the released UoE: {len(DEVIATIONS)} deviations", icon=":material/build:"):

@@ -34,9 +34,8 @@ def render_headlines(run: ShownRun) -> None:
                 st.metric(entry.name, "–", help=define(term))
                 continue
             row = found.iloc[0]
-            value = write_number(float(row["value"]), entry.unit)
-            unit = f" {entry.unit}" if entry.unit == "nats" else ""
-            st.metric(entry.name, value + unit, help=define(term))
+            label = f"{entry.name} (nats)" if entry.unit == "nats" else entry.name
+            st.metric(label, write_number(float(row["value"]), entry.unit), help=define(term))
             st.caption(_expectation(row, entry.unit))
 
 
@@ -64,7 +63,10 @@ def render_numbers(run: ShownRun, site_id: int, site_name: str) -> None:
         ),
         hide_index=True,
         height="content",
-        column_config={"Definition": st.column_config.TextColumn(width="large")},
+        column_config={
+            "Number": st.column_config.TextColumn(width=190),
+            "Definition": st.column_config.TextColumn(width="large"),
+        },
         key="numbers",
     )
     st.caption(

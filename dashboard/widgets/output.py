@@ -7,7 +7,7 @@ from analysis.figures.class_bars import build_class_bars_figure, class_table
 from dashboard.state import ShownRun
 from dashboard.widgets.charts import page_theme, render_chart
 from dashboard.widgets.numbers import define
-from dashboard.widgets.words import write_number
+from dashboard.widgets.words import plain_markdown, write_number
 from uoe_model.result import ClassPrediction, TextPrediction
 
 
@@ -34,7 +34,7 @@ def render_output(run: ShownRun) -> None:
 
 def _render_text_output(run: ShownRun, prediction: TextPrediction) -> None:
     loss, bits = st.columns(2)
-    loss.metric("loss of the input", f"{write_number(prediction.mean_loss, 'nats')} nats", help=define("loss"))
+    loss.metric("loss of the input (nats)", write_number(prediction.mean_loss, "nats"), help=define("loss"))
     bits.metric("bits per byte", write_number(prediction.bits_per_byte, ""), help=define("bits_per_byte"))
     st.markdown("**Continuation** (greedy; its tokens are in the map, marked *written by the model*)")
     if prediction.continuation:
@@ -42,7 +42,7 @@ def _render_text_output(run: ShownRun, prediction: TextPrediction) -> None:
     else:
         st.caption("Nothing was generated.")
     if "continuation" in run.trace.run.notes:
-        st.caption(run.trace.run.notes["continuation"])
+        st.caption(plain_markdown(run.trace.run.notes["continuation"]))
     candidates = candidate_table(prediction)
     render_chart(
         build_candidates_figure(candidates, top=6, theme=page_theme()),
