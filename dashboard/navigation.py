@@ -12,9 +12,7 @@ def render_page() -> None:
     st.set_page_config(page_title="UoE, repaired", layout="wide", initial_sidebar_state=330)
     page = st.navigation(
         [
-            st.Page(
-                explore.render, title="Explore", url_path="explore", default=True
-            ),
+            st.Page(explore.render, title="Explore", url_path="explore", default=True),
             st.Page(guide.render, title="Guide", url_path="guide"),
         ],
         position="top",
