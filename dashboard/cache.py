@@ -70,7 +70,7 @@ def table(run: ShownRun, statistic: Callable[..., pd.DataFrame], **options: Any)
     return _table(run.run_id, name, key, lambda: statistic(run.trace, **options))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _part(run_id: str, name: str, _build: Callable[[], Any]) -> Any:
     return _build()
 

@@ -178,9 +178,9 @@ def _render_drop_strip(run: ShownRun, site_id: int, name: str) -> None:
 
 
 def _render_loss_strip(run: ShownRun) -> None:
-    rows = cache.table(run, units_table)
+    rows, theme = cache.table(run, units_table), page_theme()
     render_chart(
-        build_loss_strip_figure(rows, theme=page_theme()),
+        cache.part(run, f"loss strip {theme}", lambda: build_loss_strip_figure(rows, theme=theme)),
         rows,
         name="loss",
         alt="Loss of every token along the text, in nats.",
@@ -189,9 +189,13 @@ def _render_loss_strip(run: ShownRun) -> None:
 
 def _render_entropy_strip(run: ShownRun, site_id: int, name: str) -> None:
     entropy = cache.table(run, router_entropy, site_ids=(site_id,))
-    units, sites = cache.table(run, units_table), cache.table(run, sites_table)
+    units, sites, theme = cache.table(run, units_table), cache.table(run, sites_table), page_theme()
     render_chart(
-        build_entropy_strip_figure(entropy, units, sites, site_id=site_id, theme=page_theme()),
+        cache.part(
+            run,
+            f"entropy strip {site_id} {theme}",
+            lambda: build_entropy_strip_figure(entropy, units, sites, site_id=site_id, theme=theme),
+        ),
         entropy,
         name="entropy",
         alt=f"Router entropy of every unit at {name}, in nats.",
