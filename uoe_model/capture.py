@@ -31,6 +31,9 @@ LARGEST_GATHERED_BYTES: Final = 2 << 30
 """Decisions of one copy; far above what a page can show."""
 
 
+_NEAR_TIE: Final = 1e-6
+"""Probabilities this close are a tie, since the model's own rounding decided between them."""
+
 _COLUMNS: Final = ("logits_NE", "expert_NK", "gate_NK", "kept_NK")
 
 
@@ -192,8 +195,8 @@ def _score_requests(
     """The probability of every requested expert, and whether the requests follow the logits.
 
     Returns:
-        (N, K) per site, anything where there is no request; and the check that units request the experts with their
-        largest logits, ties either way. Where experts choose, it asks nothing.
+        (N, K) per site, anything where there is no request; and the check that units request their most probable
+        experts, best first, up to `_NEAR_TIE`. Where experts choose, it asks nothing.
     """
     alike: dict[tuple[tuple[int, ...], tuple[int, ...], bool], list[int]] = {}
     for site_id, (config, site) in enumerate(zip(configs, decisions, strict=True)):
@@ -205,11 +208,12 @@ def _score_requests(
         logits_SNE = torch.from_numpy(np.stack([decisions[site_id].logits_NE for site_id in site_ids]))
         expert_SNK = torch.from_numpy(np.stack([decisions[site_id].expert_NK for site_id in site_ids])).long()
         expert_SNK = expert_SNK.clamp_min_(0)
-        scores |= zip(site_ids, logits_SNE.softmax(-1).gather(2, expert_SNK).numpy(), strict=True)
+        p_SNE = logits_SNE.softmax(-1)
+        chosen_SNK = p_SNE.gather(2, expert_SNK)
+        scores |= zip(site_ids, chosen_SNK.numpy(), strict=True)
         if not experts_choose:
-            chosen_SNK = logits_SNE.gather(2, expert_SNK)
-            is_falling_SN = (chosen_SNK[..., 1:] <= chosen_SNK[..., :-1]).all(-1)
-            num_better_SN = (logits_SNE > chosen_SNK[..., -1:]).sum(-1)
+            is_falling_SN = (chosen_SNK.diff(dim=-1) <= _NEAR_TIE).all(-1)
+            num_better_SN = (p_SNE > chosen_SNK[..., -1:] + _NEAR_TIE).sum(-1)
             right += int((is_falling_SN & (num_better_SN < chosen_SNK.shape[2])).sum())
             total += is_falling_SN.numel()
     detail = f"{right:,} of {total:,} units request the experts with the largest logits"

@@ -223,7 +223,8 @@ def gates(p_MK: Tensor, requested_MK: Tensor, gate: Gate) -> Tensor:
     asked_MK = requested_MK.to(p_MK.dtype)
     if gate == "one":
         return asked_MK
-    p_MK = p_MK * asked_MK
+    # A request has a gate even where its probability is below what float32 can write: 0 means not kept.
+    p_MK = p_MK.clamp_min(torch.finfo(torch.float32).tiny) * asked_MK
     if gate == "probability":
         return p_MK
     total_M1 = p_MK.sum(-1, keepdim=True).clamp_min(torch.finfo(p_MK.dtype).tiny)

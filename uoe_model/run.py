@@ -114,7 +114,7 @@ def run_text_on(
         units,
         decisions,
         bundle.reference,
-        record | {"timings_ms": _milliseconds(timings, forward_at)},
+        record | {"timings_ms": _milliseconds(timings)},
     )
     # After the text's own last token comes nothing, or what the model itself wrote, which is no part of the text.
     losses = predicted.loss[: sum(len(example) for example in examples) - 1]
@@ -130,7 +130,7 @@ def run_text_on(
         trace=trace,
         prediction=prediction,
         input=TextInput(text=text, name=name),
-        timings_ms=_milliseconds(timings, None),
+        timings_ms=_milliseconds(timings),
     )
 
 
@@ -179,7 +179,7 @@ def run_image_on(
     )
     digest = hashlib.sha256(np.ascontiguousarray(prepared.model_pixels).tobytes()).hexdigest()
     timings = {"prepare": prepared_at - started, "forward": forward_at - prepared_at}
-    record = _record(bundle, "image", digest, {}) | {"timings_ms": _milliseconds(timings, forward_at)}
+    record = _record(bundle, "image", digest, {}) | {"timings_ms": _milliseconds(timings)}
     trace = build_trace(bundle.config, overrides, units, decisions, bundle.reference, record)
     timings["capture"] = time.perf_counter() - forward_at
     return RunResult(
@@ -193,7 +193,7 @@ def run_image_on(
             original_width=prepared.mapping.original_width,
             original_height=prepared.mapping.original_height,
         ),
-        timings_ms=_milliseconds(timings, None),
+        timings_ms=_milliseconds(timings),
     )
 
 
@@ -310,7 +310,5 @@ def _record(bundle: Bundle, kind: str, input_digest: str, notes: dict[str, str])
     }
 
 
-def _milliseconds(seconds: dict[str, float], since: float | None) -> dict[str, float]:
-    """Timings as a record has them; `since` adds what the capture took so far."""
-    extra = {} if since is None else {"capture": time.perf_counter() - since}
-    return {name: 1000 * value for name, value in (seconds | extra).items()}
+def _milliseconds(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: 1000 * value for name, value in seconds.items()}

@@ -139,6 +139,16 @@ def test_overrides_are_in_the_trace_as_the_model_used_them(overrides):
     assert_rows(untouched.trace, rows_of(run_alone(bundle, examples_of_text(LONG_TEXT), None)))
 
 
+@pytest.mark.parametrize("gate", ["mean_one", "probability"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_router_that_is_sure_beyond_rounding_still_makes_a_trace(gate, dtype):
+    overrides = RoutingOverrides(gate=gate, replace_logits=lambda site_id, logits_ME, *_: logits_ME * 1e3)
+    trace = run_text_on(text_bundle(dtype=dtype), LONG_TEXT, overrides=overrides).trace
+    assert_checks_pass(trace)
+    assert trace.assignments.score.min() == 0
+    assert trace.assignments.gate[trace.assignments.status != DROPPED].min() > 0
+
+
 def test_overrides_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match=r"num_experts_per_tok=9 must lie in 1\.\.num_experts=4"):
         run_text_on(text_bundle(), SHORT_TEXT, overrides=RoutingOverrides(num_experts_per_tok=9))
@@ -196,6 +206,7 @@ def test_a_run_says_what_ran():
     assert run.notes["training"] == "untrained"
     assert run.library_versions["torch"] == torch.__version__
     assert set(result.timings_ms) == {"encode", "forward", "capture"}
+    assert set(run.timings_ms) == {"encode", "forward"}  # a trace cannot know how long it will take to make
     assert all(value >= 0 for value in result.timings_ms.values())
 
 
