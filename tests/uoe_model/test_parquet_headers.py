@@ -117,6 +117,13 @@ def test_a_page_that_unpacks_to_more_than_the_footer_says_counts():
     assert read_headers(parquet(page, [column(len(page))])).num_bytes > 2**31
 
 
+def test_pages_count_even_if_the_footer_says_that_there_are_no_rows_or_no_values():
+    page = data_page(10, 1000)
+    assert read_headers(parquet(page, [column(len(page), num_values=0)])).num_bytes == 1000 + 8 * 20
+    assert read_headers(parquet(page, [column(len(page))], num_rows=0)).num_bytes == 1000 + 8 * 10
+    assert read_headers(parquet(page, [column(len(page), num_values=0)], num_rows=0)).num_bytes == 0
+
+
 def test_strings_count_as_often_as_they_are_named_unless_they_are_shared():
     pages = dictionary_page(1, 1000) + data_page(9, 10)
     plain = 1010 + 8 * (10 + 10)
