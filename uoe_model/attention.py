@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from uoe_model.cache import CacheStep
 from uoe_model.config import UoEConfig
 from uoe_model.dispatch import SlotTable, build_slot_table, kept_by_expert
-from uoe_model.kernels.reference import combine, expert_attention, gather
+from uoe_model.kernels.backend import combine, expert_attention, gather
 from uoe_model.layout import RoutingLayout
 from uoe_model.router import Router, RoutingDecision, RoutingOverrides
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from uoe_model.cache import CacheStep
 from uoe_model.config import UoEConfig
 from uoe_model.dispatch import build_slot_table
-from uoe_model.kernels.reference import expert_mlp
+from uoe_model.kernels.backend import expert_mlp
 from uoe_model.layout import RoutingLayout
 from uoe_model.router import Router, RoutingDecision, RoutingOverrides
 

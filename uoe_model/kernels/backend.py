@@ -4,6 +4,10 @@ from typing import Final, Literal
 
 import torch
 
+from uoe_model.kernels.reference import combine, expert_attention, expert_mlp, gather
+
+__all__ = ["BACKEND", "Backend", "combine", "expert_attention", "expert_mlp", "gather", "pick_device"]
+
 Backend = Literal["plain"]
 
 BACKEND: Final[Backend] = "plain"
