@@ -15,9 +15,7 @@ BACKEND: Final[Backend] = "plain"
 
 
 def pick_device(wanted: str = "auto") -> torch.device:
-    """The device to run on: `auto` is the first CUDA or Apple GPU, else the CPU."""
+    """The device to run on: `auto` is the first CUDA GPU, else the CPU (Apple GPUs lack the float64 of positions)."""
     if wanted != "auto":
         return torch.device(wanted)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
