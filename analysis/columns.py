@@ -1,10 +1,12 @@
 """How the tables spell their columns: repeated text, the columns that name a site, and why a value is missing."""
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from uoe_model.trace import RoutingTrace
 
@@ -15,9 +17,43 @@ BoolArray = npt.NDArray[np.bool_]
 Column = npt.NDArray[np.generic] | pd.api.extensions.ExtensionArray
 
 
+_TEXT: Final[Any] = pd.StringDtype("pyarrow", na_value=np.nan)
+"""What pandas calls `str`."""
+
+
 def text_column(values: Sequence[str], codes: IntArray) -> pd.api.extensions.ExtensionArray:
     """Text column (str) whose row r reads `values[codes[r]]`."""
-    return pd.array(np.array(list(values) or [""], dtype=object), dtype="str").take(codes)
+    return text_parts([text_array(values or [""]).take(pa.array(codes))])
+
+
+def repeated_text(values: Sequence[str], counts: Sequence[int]) -> pd.api.extensions.ExtensionArray:
+    """Text column (str) in which value i stands `counts[i]` times in a row.
+
+    Equal values share their memory, so that a long column costs little more than its longest run.
+    """
+    longest: dict[str, int] = {}
+    for value, count in zip(values, counts, strict=True):
+        longest[value] = max(longest.get(value, 0), count)
+    ends: dict[int, Any] = {}  # of texts of one length
+    runs = {}
+    for value, count in longest.items():
+        data = value.encode()
+        if len(data) not in ends:
+            ends[len(data)] = pa.py_buffer(np.arange(max(counts) + 1, dtype=np.int64) * len(data))
+        runs[value] = pa.LargeStringArray.from_buffers(count, ends[len(data)], pa.py_buffer(data * count))
+    parts = [runs[value].slice(0, count) for value, count in zip(values, counts, strict=True)]
+    return text_parts(parts)
+
+
+def text_parts(parts: Sequence[Any]) -> pd.api.extensions.ExtensionArray:
+    """Text column (str) made of Arrow arrays of large strings, one after another; nothing is copied."""
+    column: pd.api.extensions.ExtensionArray = _TEXT.__from_arrow__(pa.chunked_array(parts, pa.large_string()))
+    return column
+
+
+def text_array(values: Sequence[str] | npt.NDArray[np.object_]) -> Any:
+    """Arrow array of large strings, for `text_parts`."""
+    return pa.array(values, pa.large_string())
 
 
 def site_columns(trace: RoutingTrace, site_row: IntArray) -> dict[str, Column]:

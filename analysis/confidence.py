@@ -21,6 +21,18 @@ def router_probabilities(logits_NE: npt.NDArray[np.float32]) -> FloatArray:
     return np.asarray(weight_NE / weight_NE.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
+def entropy_and_margin(logits_NE: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
+    """(N,) entropy in nats and margin of every row of logits; the margin is NaN with one expert."""
+    p_NE = router_probabilities(logits_NE)
+    log_p_NE = np.log(p_NE, out=np.zeros_like(p_NE), where=p_NE > 0)
+    entropy_N = np.asarray(-(p_NE * log_p_NE).sum(axis=1), dtype=np.float64)
+    experts = p_NE.shape[1]
+    if experts == 1:
+        return entropy_N, np.full(len(p_NE), np.nan)
+    top_NE = np.partition(p_NE, experts - 2, axis=1)
+    return entropy_N, np.asarray(top_NE[:, -1] - top_NE[:, -2], dtype=np.float64)
+
+
 def missing_logits(trace: RoutingTrace) -> str:
     """Why the trace holds no router logits, in the words of whoever recorded it if they said so."""
     return trace.run.notes.get("router_logits") or NO_LOGITS
@@ -52,14 +64,9 @@ def router_entropy(trace: RoutingTrace, site_ids: Sequence[int] | None = None) -
     num_experts, has_logits = trace.sites.num_experts[sites], np.isin(sites, list(trace.router_logits))
     entropy_SN, share_SN, margin_SN = (np.full((len(sites), units), np.nan) for _ in range(3))
     for row in np.flatnonzero(has_logits):
-        p_NE = router_probabilities(trace.router_logits[int(sites[row])])
-        log_p_NE = np.log(p_NE, out=np.zeros_like(p_NE), where=p_NE > 0)
-        entropy_SN[row] = -(p_NE * log_p_NE).sum(axis=1)
-        experts = p_NE.shape[1]
-        if experts > 1:
-            share_SN[row] = entropy_SN[row] / np.log(experts)
-            top_NE = np.partition(p_NE, experts - 2, axis=1)
-            margin_SN[row] = top_NE[:, -1] - top_NE[:, -2]
+        entropy_SN[row], margin_SN[row] = entropy_and_margin(trace.router_logits[int(sites[row])])
+        if num_experts[row] > 1:
+            share_SN[row] = entropy_SN[row] / np.log(int(num_experts[row]))
     return pd.DataFrame(
         {
             "site_id": np.repeat(trace.sites.site_id[sites], units),

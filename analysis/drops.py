@@ -6,13 +6,17 @@ nobody asked for or picked is unrouted, which is no drop: it happens with `exper
 ever dropped. With selection `expert` nothing is dropped either, because experts are never full.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from analysis.columns import reason_column, share, site_columns, text_column
 from analysis.counts import count_by_expert, count_by_unit, site_bounds
 from analysis.reference import NEVER_FULL, binomial_band, reference_rates
-from uoe_model.trace import DROPPED, KEPT, RoutingTrace
+from analysis.tables import chosen_sites
+from uoe_model.errors import ConfigError
+from uoe_model.trace import DROPPED, FILLER, KEPT, RoutingTrace
 
 NOBODY_ASKED = "nobody asked for this expert"
 NOBODY_ASKED_HERE = "nothing was requested at these positions"
@@ -90,12 +94,21 @@ def dropped_units(trace: RoutingTrace) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def drops_by_position(trace: RoutingTrace, *, max_bins: int = 200) -> pd.DataFrame:
+def drops_by_position(
+    trace: RoutingTrace,
+    *,
+    max_bins: int = 200,
+    site_id: int | None = None,
+    expert_ids: Sequence[int] | None = None,
+) -> pd.DataFrame:
     """Count drops along the position in the example, all examples laid over each other.
 
     Args:
         trace: any valid trace.
         max_bins: positions are grouped into at most so many bins of equal width (the last may be cut short).
+        site_id: the only site to include; None for all.
+        expert_ids: experts of that site: only requests to them count, and of the dropped units those that asked one
+            of them; None for all.
 
     Returns:
         One row per (site, bin), sorted by both, from position 0 to the last one; no rows if the trace has no units:
@@ -107,9 +120,16 @@ def drops_by_position(trace: RoutingTrace, *, max_bins: int = 200) -> pd.DataFra
         - drop_share (float64): dropped / requested; NaN if nothing was requested there
         - units, dropped_units (int64): units at these positions, and those of them that no expert kept
         - reason (str): why drop_share is NaN; "" if it is not
+
+    Raises:
+        ConfigError: a site that the trace does not have, or experts without their site.
     """
+    if site_id is None and expert_ids is not None:
+        raise ConfigError(f"expert_ids={list(expert_ids)} need a site_id: an expert belongs to one site")
+    if site_id is not None and not 0 <= site_id < trace.num_sites:
+        raise ConfigError(f"site_id={site_id} must lie in 0..{trace.num_sites - 1}: choose a site of this trace")
     units, rows = trace.units, trace.assignments
-    sites = np.arange(len(trace.sites) if trace.num_units else 0)
+    sites = np.array(chosen_sites(trace, None if site_id is None else [site_id]) if trace.num_units else [], np.int64)
     positions = int(units.position.max(initial=-1)) + 1
     width = max(-(-positions // max_bins), 1)
     bins = -(-positions // width)
@@ -118,13 +138,17 @@ def drops_by_position(trace: RoutingTrace, *, max_bins: int = 200) -> pd.DataFra
     bounds = site_bounds(trace)
     outcomes = np.zeros((len(sites), bins, 2), dtype=np.int64)
     dropped = np.zeros((len(sites), bins), dtype=np.int64)
-    for site in sites:
+    for place, site in enumerate(sites):
         part = slice(bounds[site], bounds[site + 1])
         counted = trace.counted[part]
-        key = bin_of_unit[rows.unit_id[part][counted]] * 2 + rows.status[part][counted]
-        outcomes[site] = np.bincount(key, minlength=2 * bins).reshape(bins, 2)
         is_dropped = count_by_unit(trace, part).is_dropped
-        dropped[site] = np.bincount(bin_of_unit[is_dropped], minlength=bins)
+        if expert_ids is not None:
+            asks = np.isin(rows.expert_id[part], list(expert_ids)) & (rows.status[part] != FILLER)
+            counted = counted & asks
+            is_dropped[np.bincount(rows.unit_id[part][asks], minlength=trace.num_units) == 0] = False
+        key = bin_of_unit[rows.unit_id[part][counted]] * 2 + rows.status[part][counted]
+        outcomes[place] = np.bincount(key, minlength=2 * bins).reshape(bins, 2)
+        dropped[place] = np.bincount(bin_of_unit[is_dropped], minlength=bins)
     requested = outcomes.sum(axis=2).ravel()
     bin_id = np.tile(np.arange(bins), len(sites))
     columns = site_columns(trace, np.repeat(sites, bins))

@@ -239,6 +239,31 @@ _TERMS: Final[dict[str, Term]] = {
         "have a node of their own.",
         unit="units",
     ),
+    "transition_share": Term(
+        name="transition share",
+        sentence="Which part of the units at one node go to a node of the next site.",
+        formula="units that go this way / units at the first node",
+        unit="share",
+    ),
+    "full_experts": Term(
+        name="full experts",
+        sentence="Experts that reached their capacity in an example: they turned a patch away, or kept as many as they "
+        "have slots.",
+        formula="dropped > 0 or kept = capacity",
+        unit="experts",
+    ),
+    "first_drop_position": Term(
+        name="first drop",
+        sentence="Position of the first unit of an example whose request an expert turned away.",
+        formula="smallest position with a dropped request",
+        unit="position",
+    ),
+    "draws": Term(
+        name="draws",
+        sentence="How often a random replacement was drawn anew; low and high are the smallest and largest loss change "
+        "among them, which is no interval over data.",
+        unit="draws",
+    ),
     # How sure and how even.
     "entropy": Term(
         name="router entropy",
@@ -313,12 +338,30 @@ _TERMS: Final[dict[str, Term]] = {
         sentence="The model's probability of a class or of a token, over all classes or the whole vocabulary.",
         unit="probability",
     ),
+    # Two runs side by side.
+    "load_difference": Term(
+        name="load difference",
+        sentence="How much more (or less) an expert took in run B than in run A; 0 is the same.",
+        formula="relative load (or another measure) in B - in A",
+    ),
+    "changed_route": Term(
+        name="changed route",
+        sentence="A unit that another expert took first, or other experts took, in run B than in run A.",
+        formula="first kept expert, or set of kept experts, differs",
+        unit="units",
+    ),
+    "changed_first": Term(
+        name="changed first choices",
+        sentence="Which part of the units both runs share had another first kept expert in run B.",
+        formula="units whose first kept expert differs / shared units, mean over sites",
+        unit="share",
+    ),
     # What routing buys.
     "loss_change": Term(
         name="change of loss",
-        sentence="How much worse the model predicts when learned routes are replaced: how far its experts depend on "
-        "them. It does not show that learning the routes helped.",
-        formula="test loss with replaced routes - test loss with learned routes",
+        sentence="How much worse the model predicts in the changed run. With learned routes replaced it says how far "
+        "the experts depend on them, not that learning the routes helped.",
+        formula="loss of run B - loss of run A; loss with replaced routes - loss with learned routes",
         unit="nats",
     ),
     "replacement": Term(
@@ -351,6 +394,17 @@ COLUMN_TERMS: Final[Mapping[str, str]] = MappingProxyType(
         "is_counted": "requested",
         "gates": "gate",
         "output_probability": "probability",
+        "from_units": "units",
+        "to_units": "units",
+        "lit_units": "units",
+        "is_full": "full_experts",
+        "load_a": "load",
+        "load_b": "load",
+        "difference": "load_difference",
+        "first_changed": "changed_route",
+        "kept_changed": "changed_route",
+        "loss_a": "loss",
+        "loss_b": "loss",
     }
 )
 """Columns that are named after what they stand beside: column -> key of its term."""

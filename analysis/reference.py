@@ -4,8 +4,8 @@ The assumption behind every band: each patch decides by itself, with the probabi
 selection `expert` whole examples decide, so they are the independent draws.) Neighbouring patches of a real text or
 picture resemble each other and drops come in runs, so real inputs leave the band more often than 1 time in 20. A value
 inside the band is what chance alone would give; a value outside says that this input differs from the average test
-patch, not that something is broken. The test set itself is taken as known without error, at the capacity factor it was
-measured with.
+patch, not that something is broken. The test set itself is taken as known without error. Where a run has another
+capacity factor than the test set had, what the experts kept there says nothing, and the reference is unknown.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special  # not scipy.stats, which takes longer to import than the rest of the page together
 
 from analysis.columns import BoolArray, FloatArray, share
-from analysis.counts import ExpertCounts
+from analysis.counts import Counts, ExpertCounts
 from uoe_model.trace import RoutingTrace
 
 TAILS: Final = (0.025, 0.975)
@@ -32,6 +32,7 @@ SITE_UNKNOWN: Final = "the reference load does not hold this site"
 REFERENCE_EMPTY: Final = "the reference load saw no patches"
 REFERENCE_KEPT_NOTHING: Final = "the reference load kept nothing at this site"
 OTHER_TOP_K: Final = "the reference load was measured with another number of experts per patch"
+OTHER_CAPACITY: Final = "the reference load was measured with another capacity factor"
 FILLS_SLOTS: Final = "each expert picks a fixed number of patches, so its load has no chance band"
 NEVER_FULL: Final = "experts are never full in this run"
 
@@ -78,7 +79,8 @@ def reference_rates(trace: RoutingTrace, counts: ExpertCounts) -> ReferenceRates
         & (patches_S > 0)
         & (np.abs(np.nansum(requested_SE, axis=1) - patches_S * sites.top_k) > patches_S / 2)
     )
-    is_unusable_SE = (is_absent_S | is_other_k_S)[:, None]
+    is_other_capacity_S = ~is_absent_S & _has_other_capacity(trace)
+    is_unusable_SE = (is_absent_S | is_other_k_S | is_other_capacity_S)[:, None]
     cell = (counts.site_row, counts.expert_id)
     requested, kept, patches = (
         np.where(is_unusable_SE, np.nan, matrix)[cell] for matrix in (requested_SE, kept_SE, patches_SE)
@@ -94,9 +96,33 @@ def reference_rates(trace: RoutingTrace, counts: ExpertCounts) -> ReferenceRates
             (is_absent_S[counts.site_row], SITE_UNKNOWN),
             ((patches_S == 0)[counts.site_row], REFERENCE_EMPTY),
             (is_other_k_S[counts.site_row], OTHER_TOP_K),
+            (is_other_capacity_S[counts.site_row], OTHER_CAPACITY),
             (total == 0, REFERENCE_KEPT_NOTHING),
         ],
     )
+
+
+def reference_factors(trace: RoutingTrace) -> FloatArray:
+    """(sites,) capacity factor with which the reference load was measured; NaN = never full.
+
+    A run with other factors than its model's own notes these as `reference_capacity_factor`.
+    """
+    own = trace.sites.capacity_factor
+    try:
+        noted = np.array(trace.run.notes["reference_capacity_factor"].split(), dtype=np.float64)
+    except (KeyError, ValueError):
+        return own
+    return noted if len(noted) == len(own) else own
+
+
+def _has_other_capacity(trace: RoutingTrace) -> BoolArray:
+    """(sites,) sites whose factor was changed so that the reference does not apply.
+
+    Without a capacity the requests of the reference still do, unless experts pick: then picks depend on it as well.
+    """
+    run, reference = trace.sites.capacity_factor, reference_factors(trace)
+    is_other = (run != reference) & ~(np.isnan(run) & np.isnan(reference))
+    return np.asarray(is_other & (~np.isnan(run) | is_expert_choice(trace)), dtype=np.bool_)
 
 
 def binomial_band(trials: npt.ArrayLike, probability: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -106,9 +132,22 @@ def binomial_band(trials: npt.ArrayLike, probability: npt.ArrayLike) -> tuple[Fl
         low, high (float64, whole numbers): the smallest counts whose cumulative probability reaches 2.5% and 97.5%;
         a count from low to high, both included, happens at least 95% of the time. NaN where the probability is.
     """
-    trials_float, probability_float = np.asarray(trials, np.float64), np.asarray(probability, np.float64)
-    low, high = (stats.binom.ppf(tail, trials_float, probability_float) for tail in TAILS)
-    return np.asarray(low, np.float64), np.asarray(high, np.float64)
+    broadcast = np.broadcast_arrays(np.asarray(trials, np.int64), np.asarray(probability, np.float64))
+    low, high = (_binomial_quantile(tail, *broadcast) for tail in TAILS)
+    return low, high
+
+
+def _binomial_quantile(tail: float, trials: Counts, probability: FloatArray) -> FloatArray:
+    """Smallest count whose cumulative probability reaches a tail; NaN where the probability is."""
+    # The inverse between whole numbers lands within one of the answer; it has none for p = 0, p = 1 and no trials.
+    found = np.nan_to_num(np.ceil(special.bdtrik(tail, trials.astype(np.float64), probability)))
+    count = np.clip(found, 0, trials)
+    is_beyond = (count > 0) & (special.bdtr(np.maximum(count - 1, 0), trials, probability) >= tail)
+    count = np.where(is_beyond, count - 1, count)
+    is_short = (count < trials) & (special.bdtr(count, trials, probability) < tail)
+    count = np.where(is_short, count + 1, count)
+    count = np.where(probability == 0, 0.0, np.where(probability == 1, trials, count))
+    return np.where(np.isnan(probability), np.nan, count)
 
 
 def load_band(trace: RoutingTrace, counts: ExpertCounts, rates: ReferenceRates) -> tuple[FloatArray, FloatArray]:

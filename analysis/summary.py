@@ -192,7 +192,8 @@ def _balance(
     sites: Counts,
 ) -> list[Number]:
     table = load_balance(trace).iloc[sites]
-    draws = [chance_unevenness(counts, rates)[site] for site in sites]
+    every_draw = chance_unevenness(counts, rates)
+    draws = [every_draw[site] for site in sites]
     chosen = np.isin(counts.site_row, sites)
     numbers = []
     for which, term in enumerate(UNEVENNESS):

@@ -1,11 +1,14 @@
 """The trace as DataFrames, joined: what is downloaded as CSV, and where every join of trace tables lives."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
-from analysis.columns import Column, site_columns, text_column
+from analysis.columns import Column, repeated_text, site_columns, text_array, text_column, text_parts
 from analysis.counts import site_bounds
 from uoe_model.trace import RoutingTrace, Table
 
@@ -68,30 +71,55 @@ def assignments_table(trace: RoutingTrace, site_ids: Sequence[int] | None = None
         - gate (float32), status (str: kept, dropped, filler), inherited (bool)
         - is_counted (bool): counts towards load and drops (the first unit of its patch, no filler)
     """
-    rows, units = trace.assignments, trace.units
+    rows = trace.assignments
+    sites, bounds = chosen_sites(trace, site_ids), site_bounds(trace)
     chosen = assignment_rows(trace, site_ids)
-    site_id, unit_id = rows.site_id[chosen], rows.unit_id[chosen]
+    num_rows = [int(bounds[site + 1] - bounds[site]) for site in sites]
     if rows.selection_score is None:
-        selection_score = np.full(len(unit_id), np.nan, dtype=np.float32)
+        selection_score = np.full(sum(num_rows), np.nan, dtype=np.float32)
     else:
-        selection_score = rows.selection_score[chosen]
-    columns = site_columns(trace, site_id)
-    columns |= {
-        "unit_id": unit_id,
-        "example_id": units.example_id[unit_id],
-        "patch_id": units.patch_id[unit_id],
-        "position": units.position[unit_id],
-        "text": text_column(units.text.tolist(), unit_id),
-        "rank": rows.rank[chosen],
-        "expert_id": rows.expert_id[chosen],
-        "score": rows.score[chosen],
+        selection_score = _own(rows.selection_score[chosen])
+    columns: dict[str, Column] = {
+        "site_id": np.repeat(trace.sites.site_id[sites], num_rows),
+        "layer": np.repeat(trace.sites.layer[sites], num_rows),
+        "block": repeated_text([trace.sites.block[site] for site in sites], num_rows),
+        "site_name": repeated_text([trace.sites.name[site] for site in sites], num_rows),
+        "unit_id": _own(rows.unit_id[chosen]),
+        **_unit_columns(trace, [rows.unit_id[bounds[site] : bounds[site + 1]] for site in sites]),
+        "rank": _own(rows.rank[chosen]),
+        "expert_id": _own(rows.expert_id[chosen]),
+        "score": _own(rows.score[chosen]),
         "selection_score": selection_score,
-        "gate": rows.gate[chosen],
+        "gate": _own(rows.gate[chosen]),
         "status": text_column(STATUS_NAMES, rows.status[chosen]),
-        "inherited": rows.inherited[chosen],
-        "is_counted": trace.counted[chosen],
+        "inherited": _own(rows.inherited[chosen]),
+        "is_counted": _own(trace.counted[chosen]),
     }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, copy=False)
+
+
+def _unit_columns(trace: RoutingTrace, units_of_sites: Sequence[npt.NDArray[np.int32]]) -> dict[str, Column]:
+    """What the rows of every site say about their units, looked up once for all sites that list the same units."""
+    units, words = trace.units, text_array(trace.units.text)
+    numbers = ("example_id", "patch_id", "position")
+    parts: dict[str, list[npt.NDArray[np.int32]]] = {name: [] for name in numbers}
+    texts = []
+    latest: dict[int, tuple[npt.NDArray[np.int32], dict[str, npt.NDArray[np.int32]], Any]] = {}
+    for unit_id in units_of_sites:
+        known = latest.get(len(unit_id))
+        if known is None or not np.array_equal(known[0], unit_id):
+            found = {name: getattr(units, name)[unit_id] for name in numbers}
+            known = latest[len(unit_id)] = (unit_id, found, words.take(pa.array(unit_id)))
+        for name in numbers:
+            parts[name].append(known[1][name])
+        texts.append(known[2])
+    nothing = np.zeros(0, dtype=np.int32)
+    return {name: np.concatenate([nothing, *parts[name]]) for name in numbers} | {"text": text_parts(texts)}
+
+
+def _own(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The column itself, or a copy of what belongs to the trace."""
+    return column if column.base is None else column.copy()
 
 
 def chosen_sites(trace: RoutingTrace, site_ids: Sequence[int] | None) -> list[int]:
@@ -115,5 +143,5 @@ def _frame(table: Table) -> pd.DataFrame:
     columns: dict[str, Column] = {}
     for name, column in table.columns().items():
         is_text = column.dtype == np.object_
-        columns[name] = text_column(column.tolist(), np.arange(len(column))) if is_text else column
+        columns[name] = pd.array(column, dtype="str") if is_text else column
     return pd.DataFrame(columns)

@@ -1,15 +1,15 @@
-"""What visitors share and what reruns do not compute twice: models, the device's worker, tables and maps of a run."""
+"""What visitors share and what reruns do not compute twice: models, the device's worker, runs, figures."""
 
-from collections.abc import Callable, Hashable
+import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pandas as pd
 import streamlit as st
 
 from dashboard.models import Catalogue, ModelEntry, find_models
 from dashboard.settings import read_settings
-from dashboard.state import ShownRun
+from dashboard.showing import EXAMPLES, Showing, ShowingStore, open_example
 from dashboard.worker import DeviceWorker
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def device_name() -> str:
 def _bundle(folder: str, stamp: float, device: str) -> "Bundle":
     from uoe_model.run import load_bundle
 
-    return load_bundle(Path(folder), device)
+    bundle = load_bundle(Path(folder), device)
+    gc.freeze()  # what torch and the model made stays: garbage collections need not look through it after every click
+    return bundle
 
 
 def load_model(model: ModelEntry) -> "Bundle":
@@ -55,27 +57,37 @@ def device_worker() -> DeviceWorker:
     return DeviceWorker(load_model)
 
 
-@st.cache_data(max_entries=200, show_spinner=False)
-def _table(
-    run_id: str, name: str, options: tuple[tuple[str, Hashable], ...], _build: Callable[[], Any]
-) -> pd.DataFrame:
-    table: pd.DataFrame = _build()
-    return table
+@st.cache_resource(show_spinner=False)
+def _store() -> ShowingStore:
+    return ShowingStore()
 
 
-def table(run: ShownRun, statistic: Callable[..., pd.DataFrame], **options: Any) -> pd.DataFrame:
-    """A statistic of a run, computed once per run and options."""
-    name = f"{statistic.__module__}.{statistic.__name__}"
-    key = tuple(sorted((option, str(value)) for option, value in options.items()))
-    return _table(run.run_id, name, key, lambda: statistic(run.trace, **options))
+@st.cache_resource(show_spinner=False)
+def example(kind: str) -> Showing:
+    """A bundled run, read once."""
+    return open_example(kind)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+def find_showing(key: str) -> Showing | None:
+    """The runs that a link names; None if they are forgotten or never were."""
+    return example(key) if key in EXAMPLES else _store().get(key)
+
+
+def keep_showing(showing: Showing) -> None:
+    """Remember runs for links."""
+    _store().put(showing)
+
+
+@st.cache_resource(max_entries=96, show_spinner=False)
 def _part(run_id: str, name: str, _build: Callable[[], Any]) -> Any:
     return _build()
 
 
-def part(run: ShownRun, name: str, build: Callable[[], T]) -> T:
-    """Something else that is made once per run, such as what a map draws; nobody changes it."""
-    made: T = _part(run.run_id, name, build)
+def part(run_id: str, name: str, build: Callable[[], T]) -> T:
+    """Something that is made once, such as a figure; nobody changes it.
+
+    Args:
+        run_id, name: what it is made from, and what it is.
+    """
+    made: T = _part(run_id, name, build)
     return made

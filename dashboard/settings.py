@@ -20,6 +20,9 @@ MAX_TRACE_UPLOAD_MB: Final = 64
 MAX_TRACE_BYTES: Final = 256 * 1024**2  # unpacked
 MAX_NEW_TOKENS: Final = 200
 DEFAULT_NEW_TOKENS: Final = 24
+MAX_INPUTS: Final = 64  # of one run
+MAX_KEPT_RUNS: Final = 64  # runs that the server remembers for links, over all visitors
+MAX_KEPT_UNITS: Final = 400_000  # and their units together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,107 +1,129 @@
-"""What one visitor's page remembers between reruns: the run on screen, the one under way, and what is selected."""
+"""What one visitor's page remembers between reruns: runs on show and under way, what is selected and pinned."""
 
 import dataclasses
-import uuid
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
+import pandas as pd
 import streamlit as st
 
+from analysis.exhibit import Exhibit, ViewOptions
+from analysis.recorded_run import RecordedRun
+from analysis.selection import Selection
 from dashboard.notices import Notice, notice_of
-from dashboard.worker import DeviceWorker, Finished, Job, RunRequest
+from dashboard.showing import Showing
 from uoe_model.errors import UoEError
-from uoe_model.result import ClassPrediction, ImageInput, TextInput, TextPrediction
-from uoe_model.trace import RoutingTrace
+
+if TYPE_CHECKING:
+    from dashboard.worker import DeviceWorker, Job
 
 KEY: Final = "page"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ShownRun:
-    """What the page shows: a live run, or a trace from a file, which has neither prediction nor input.
-
-    Attributes:
-        run_id: different for every run; caches and maps know it by this.
-        changes: what the visitor changed about the routing, in words; "" if nothing or unknown.
-    """
-
-    run_id: str
-    name: str
-    origin: Literal["run", "file"]
-    trace: RoutingTrace
-    prediction: ClassPrediction | TextPrediction | None
-    input: TextInput | ImageInput | None
-    notes: tuple[str, ...]
-    changes: str
-
-
 @dataclasses.dataclass(kw_only=True, slots=True)
 class PageState:
-    """One visitor's page. A run that fails leaves `run` as it was."""
+    """One visitor's page. A run that fails or is cancelled leaves everything else as it was.
 
-    run: ShownRun | None = None
-    job: Job | None = None
+    Attributes:
+        showing, index: the runs on show, and the one of them that is looked at.
+        job: the work under way for this visitor; at most one.
+        pinned, pinned_key: run A of the comparison, and how a link names it (None: a run of a file).
+        measuring: key and index of the run that the job measures.
+        measured: what was measured on shown runs beyond the run itself, by (key, index) and kind.
+        address, addresses, address_at: the address as the page last wrote or read it, those before, and when.
+    """
+
+    showing: Showing | None = None
+    index: int = 0
+    selection: Selection = dataclasses.field(default_factory=Selection)
+    options: ViewOptions = dataclasses.field(default_factory=ViewOptions)
+    pinned: RecordedRun | None = None
+    pinned_key: str | None = None
+    job: "Job[Any] | None" = None
     problem: Notice | None = None
-    site_id: int | None = None
-    unit_id: int | None = None
-    expert_id: int | None = None
-    wants_run: bool = False
+    measuring: tuple[str, int] | None = None
+    measured: dict[tuple[str, int, str], Any] = dataclasses.field(default_factory=dict)
+    address: dict[str, str] = dataclasses.field(default_factory=dict)
+    addresses: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    address_at: float = 0.0
 
-    def start(self, worker: DeviceWorker, request: RunRequest) -> None:
-        """Queue a run in place of one that is still under way."""
+    @property
+    def run(self) -> RecordedRun | None:
+        """The run that is looked at."""
+        return None if self.showing is None else self.showing.runs[self.index]
+
+    def exhibit(self) -> Exhibit:
+        """Everything on show; there must be a run."""
+        if self.showing is None:
+            raise ValueError("nothing is on show")
+        return Exhibit(
+            runs=self.showing.runs,
+            index=self.index,
+            selection=self.selection,
+            options=self.options,
+            pool=self.showing.pool,
+            pinned=self.pinned,
+            routing_value=self.routing_value(),
+        )
+
+    def show(self, showing: Showing) -> None:
+        """Put runs on show; what is selected stays as far as they have it."""
+        is_recorded = showing.origin != "run"
+        self.showing, self.index, self.problem = showing, showing.index, None
+        wanted = showing.selection if is_recorded else dataclasses.replace(self.selection, units=())
+        self.selection = wanted.fitted(showing.runs[self.index].trace)
+        if is_recorded:
+            self.options = showing.options
+        if showing.pinned is not None:
+            self.pin(showing.pinned, None)
+
+    def look_at(self, index: int) -> None:
+        """Look at another input of those on show."""
+        if self.showing is not None and 0 <= index < len(self.showing.runs):
+            self.index = index
+            self.select(units=())
+
+    def select(self, **changes: Any) -> None:
+        """Change the selection; ids that the run does not have are left out."""
+        if self.run is None:
+            return
+        if changes.get("site_id", self.selection.site_id) != self.selection.site_id:
+            changes.setdefault("experts", ())
+        self.selection = dataclasses.replace(self.selection, **changes).fitted(self.run.trace)
+
+    def pin(self, run: RecordedRun | None, key: str | None) -> None:
+        """Make a run A of the comparison; None ends the comparison."""
+        self.pinned, self.pinned_key = run, key
+
+    def pin_shown(self) -> None:
+        """Make the run that is looked at A."""
+        if self.showing is not None:
+            self.pin(self.run, f"{self.showing.key}.{self.index}")
+
+    def routing_value(self) -> pd.DataFrame | None:
+        """What routing buys for the run looked at, if it was measured or recorded."""
+        if self.showing is None:
+            return None
+        found = self.measured.get((self.showing.key, self.index, "routing value"))
+        return self.showing.routing_value if found is None and self.index == self.showing.index else found
+
+    def start(self, worker: "DeviceWorker", work: Any) -> None:
+        """Queue work in place of what is still under way."""
         self.cancel()
         self.problem = None
         try:
-            self.job = worker.submit(request)
+            self.job = worker.submit(work)
         except UoEError as error:
             self.fail(error)
 
-    def finish(self) -> None:
-        """Take the result of the job, which is done."""
-        job, self.job = self.job, None
-        if job is None or job.future.cancelled():
-            return
-        error = job.future.exception()
-        if error is not None:
-            self.fail(error)
-        else:
-            self._show(_live_run(job.request, job.future.result()))
-
     def cancel(self) -> None:
-        """Forget the job; one that has already started ends by itself and is not shown."""
+        """Forget the job; one that has already started ends at its next step."""
         if self.job is not None:
-            self.job.future.cancel()
+            self.job.cancel()
             self.job = None
 
-    def open_trace(self, trace: RoutingTrace, name: str) -> None:
-        """Show a trace from a file in place of a run."""
-        self.problem = None
-        self._show(
-            ShownRun(
-                run_id=uuid.uuid4().hex,
-                name=name,
-                origin="file",
-                trace=trace,
-                prediction=None,
-                input=None,
-                notes=(),
-                changes="",
-            )
-        )
-
     def fail(self, error: BaseException) -> None:
-        """Remember an error for the box; the run on screen stays."""
+        """Remember an error for the box; what is on show stays."""
         self.problem = notice_of(error)
-
-    def select(self, *, site_id: int, unit_id: int | None, expert_id: int | None) -> None:
-        """Select a site, and in it perhaps a unit and an expert."""
-        self.site_id, self.unit_id, self.expert_id = site_id, unit_id, expert_id
-
-    def _show(self, run: ShownRun) -> None:
-        """Show a run, at the same site as before if it has that."""
-        self.run, self.unit_id, self.expert_id = run, None, None
-        known = run.trace.sites.site_id.tolist()
-        if self.site_id not in known:
-            self.site_id = known[0] if known else None
 
 
 def page_state() -> PageState:
@@ -110,17 +132,3 @@ def page_state() -> PageState:
         st.session_state[KEY] = PageState()
     state: PageState = st.session_state[KEY]
     return state
-
-
-def _live_run(request: RunRequest, finished: Finished) -> ShownRun:
-    result = finished.result
-    return ShownRun(
-        run_id=uuid.uuid4().hex,
-        name=request.name,
-        origin="run",
-        trace=result.trace,
-        prediction=result.prediction,
-        input=result.input,
-        notes=finished.notes,
-        changes=request.changes.describe(),
-    )

@@ -2,104 +2,141 @@
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from dashboard.models import ModelEntry
-from uoe_model.errors import DeviceError
-from uoe_model.processors.image_input import read_image
-from uoe_model.result import RunResult
+from dashboard.tasks import (
+    Finished,
+    LossRequest,
+    Outcome,
+    Request,
+    RoutingChanges,
+    RoutingValueRequest,
+    RunRequest,
+    memory_errors,
+)
+from uoe_model.errors import DeviceError, UoEError
+from uoe_model.watch import Stage, check_cancelled
 
 if TYPE_CHECKING:
     from uoe_model.bundle import Bundle
-    from uoe_model.config import Block, Gate
-    from uoe_model.router import RoutingOverrides
+
+__all__ = [
+    "DeviceWorker",
+    "Finished",
+    "Job",
+    "LossRequest",
+    "Outcome",
+    "Progress",
+    "RoutingChanges",
+    "RoutingValueRequest",
+    "RunRequest",
+    "WrittenToken",
+]
 
 MAX_WAITING: Final = 16
-TINY_SIDE: Final = 16  # pixels; pictures with a shorter side get a note
-OUT_OF_MEMORY: Final = ("out of memory", "allocate memory", "not enough memory")
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RoutingChanges:
-    """What a visitor changed for one run; None, or "trained", leaves the model's own value."""
+class WrittenToken:
+    """A token that was just generated: its text, and its first kept expert at every site (-1: none)."""
 
-    capacity_factor: float | Literal["trained"] | None = "trained"  # None: never full
-    num_experts_per_tok: int | None = None
-    gate: "Gate | None" = None
-    block: "Block | None" = None  # the only kind of site that is changed; None: all
+    text: str
+    experts: tuple[int, ...]
 
-    def describe(self) -> str:
-        """The changes in words; "" if there are none."""
-        parts = []
-        if self.num_experts_per_tok is not None:
-            parts.append(f"{self.num_experts_per_tok} experts per unit")
-        if self.capacity_factor != "trained":
-            parts.append("never full" if self.capacity_factor is None else f"capacity factor {self.capacity_factor:g}")
-        if self.gate is not None:
-            parts.append(f"gate {self.gate}")
-        where = {None: "", "attention": " (attention only)", "mlp": " (MLP only)"}[self.block]
-        return ", ".join(parts) + where if parts else ""
 
-    def overrides(self, num_layers: int) -> "RoutingOverrides | None":
-        """The same for the model; None if nothing was changed."""
-        from uoe_model.config import BLOCKS
-        from uoe_model.router import UNSET, RoutingOverrides
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a job was at one moment.
 
-        if not self.describe():
-            return None
-        blocks = BLOCKS * num_layers
-        sites = None if self.block is None else frozenset(site for site, b in enumerate(blocks) if b == self.block)
-        return RoutingOverrides(
-            capacity_factor=UNSET if self.capacity_factor == "trained" else self.capacity_factor,
-            num_experts_per_tok=self.num_experts_per_tok,
-            gate=self.gate,
-            sites=sites,
+    Attributes:
+        stage: `waiting` in the queue, `loading` the model, then what the run reports.
+        done, total: windows, tokens or measurements of this stage; total is 0 where nothing can be counted.
+        started_at: seconds since 1970; None while it waits.
+        input_name, input_number, num_inputs: the input it is at, 0-based.
+        tokens: those generated for this input so far.
+    """
+
+    stage: Stage | Literal["waiting", "loading"] = "waiting"
+    done: int = 0
+    total: int = 0
+    started_at: float | None = None
+    input_name: str = ""
+    input_number: int = 0
+    num_inputs: int = 1
+    tokens: tuple[WrittenToken, ...] = ()
+
+
+class Job(Generic[T]):
+    """Work that waits or is under way; any thread may look at it or cancel it.
+
+    Attributes:
+        request: what was asked for. future: its result or its error.
+    """
+
+    def __init__(self, request: Request[T], queue: "Callable[[Job[T]], Future[T]]") -> None:
+        self.request = request
+        self._cancelled = threading.Event()
+        self._progress = Progress(input_name=request.name)  # replaced whole, by the worker's thread only
+        self.future = queue(self)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is now."""
+        return self._progress
+
+    def is_done(self, timeout_s: float = 0) -> bool:
+        """Wait at most so long, then say whether it has finished, failed or been cancelled."""
+        if not self.future.done():  # `wait` does not count what was cancelled while it was waiting
+            wait([self.future], timeout=timeout_s)
+        return self.future.done()
+
+    def cancel(self) -> None:
+        """Take it out of the queue; if it runs already, it ends with `Cancelled` at its next check."""
+        self._cancelled.set()
+        self.future.cancel()
+
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled it."""
+        return self._cancelled.is_set()
+
+    def begin(self) -> None:
+        """It leaves the queue."""
+        self._change(stage="loading", started_at=time.time())
+
+    def begin_input(self, number: int, total: int, name: str) -> None:
+        """It comes to another input."""
+        self._change(
+            stage="reading", done=0, total=0, input_name=name, input_number=number, num_inputs=total, tokens=()
         )
 
+    def report(self, stage: Stage, done: int, total: int) -> None:
+        """It has come this far."""
+        self._change(stage=stage, done=done, total=total)
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RunRequest:
-    """One input for one model: text as a string, a picture as the content of its file."""
+    def token(self, text: str, experts: tuple[int, ...]) -> None:
+        """It has written one more token."""
+        self._change(tokens=(*self._progress.tokens, WrittenToken(text=text, experts=experts)))
 
-    model: ModelEntry
-    content: str | bytes
-    name: str
-    max_new_tokens: int
-    changes: RoutingChanges
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
-    """A run and what a visitor should know about its input."""
-
-    result: RunResult
-    notes: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Job:
-    """A run that waits or is under way."""
-
-    request: RunRequest
-    future: "Future[Finished]"
-
-    def is_done(self, timeout_s: float) -> bool:
-        """Wait at most so long, then say whether it has finished or failed."""
-        return bool(wait([self.future], timeout=timeout_s).done)
+    def _change(self, **changes: Any) -> None:
+        self._progress = dataclasses.replace(self._progress, **changes)
 
 
 class DeviceWorker:
-    """Runs requests one after the other, in the order they came."""
+    """Does what is asked for one after the other, in the order it came."""
 
     def __init__(self, load: Callable[[ModelEntry], "Bundle"]) -> None:
         self._load = load
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._lock = threading.Lock()
-        self._jobs: list[Job] = []
+        self._jobs: list[Job[Any]] = []
 
-    def submit(self, request: RunRequest) -> Job:
+    def submit(self, request: Request[T]) -> Job[T]:
         """Put a request at the end of the queue.
 
         Raises:
@@ -109,47 +146,24 @@ class DeviceWorker:
             self._jobs = [job for job in self._jobs if not job.future.done()]
             if len(self._jobs) > MAX_WAITING:
                 raise DeviceError(f"{len(self._jobs)} runs are waiting for this machine: try again in a minute.")
-            job = Job(request=request, future=self._pool.submit(self._run, request))
+            job = Job(request, lambda job: self._pool.submit(self._run, job))
             self._jobs.append(job)
             return job
 
-    def ahead(self, job: Job) -> int:
-        """How many runs must finish before this one starts."""
+    def ahead(self, job: Job[Any]) -> int:
+        """How many others must finish before this one starts; 0 as soon as it runs."""
         with self._lock:
             waiting = [other for other in self._jobs if not other.future.done()]
         return waiting.index(job) if job in waiting else 0
 
-    def _run(self, request: RunRequest) -> Finished:
+    def _run(self, job: Job[T]) -> T:
+        job.begin()
         try:
-            return run_request(request, self._load(request.model))
-        except MemoryError as error:
-            raise _out_of_memory(request) from error
-        except RuntimeError as error:
-            if not any(words in str(error) for words in OUT_OF_MEMORY):
-                raise
-            raise _out_of_memory(request) from error
-
-
-def run_request(request: RunRequest, bundle: "Bundle") -> Finished:
-    """Run one request on a loaded model."""
-    from uoe_model.run import run_image_on, run_text_on
-
-    overrides = request.changes.overrides(request.model.num_layers)
-    if isinstance(request.content, bytes):
-        opened = read_image(request.content, name=request.name)
-        result = run_image_on(bundle, opened.image, name=request.name, overrides=overrides)
-        width, height = opened.image.size
-        is_tiny = min(width, height) < TINY_SIDE
-        tiny = f"{request.name} is only {width} x {height} pixels: the model sees it enlarged, with little in it."
-        return Finished(result=result, notes=(*opened.notes, tiny) if is_tiny else opened.notes)
-    result = run_text_on(
-        bundle, request.content, name=request.name, overrides=overrides, max_new_tokens=request.max_new_tokens
-    )
-    return Finished(result=result, notes=())
-
-
-def _out_of_memory(request: RunRequest) -> DeviceError:
-    return DeviceError(
-        f"There is not enough memory to run {request.name} with {request.model.label}: shorten the input, or wait "
-        "until other runs are finished and try again."
-    )
+            check_cancelled(job)
+            with memory_errors(job.request.name, job.request.model):
+                bundle = self._load(job.request.model)
+            return job.request.work(bundle, job)
+        except UoEError as error:
+            # The page keeps the error; its traceback would keep the tensors of the run that failed.
+            error.__context__ = None
+            raise error.with_traceback(None) from None

@@ -1,7 +1,7 @@
 """Routers' decisions to a routing trace: one copy to the host, then columns; only probabilities are recomputed."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -98,12 +98,6 @@ def join(parts: Sequence[tuple[SiteDecisions, ...]]) -> tuple[SiteDecisions, ...
     return tuple(joined)
 
 
-def first_units(decisions: tuple[SiteDecisions, ...], count: int) -> tuple[SiteDecisions, ...]:
-    """The decisions about the first `count` units."""
-    names = [field.name for field in dataclasses.fields(SiteDecisions)]
-    return tuple(SiteDecisions(**{name: getattr(site, name)[:count] for name in names}) for site in decisions)
-
-
 def _widen(values_NK: NDArray[Any], width: int, fill: float) -> NDArray[Any]:
     return np.pad(values_NK, ((0, 0), (0, width - values_NK.shape[1])), constant_values=fill)
 
@@ -173,6 +167,10 @@ def build_trace(
         if len(site.expert_NK) != len(units):
             raise CaptureError(f"site {site_id}: {len(site.expert_NK)} rows were captured for {len(units)} units")
     sites = site_table(configs)
+    trained = site_table(config.site_configs()).capacity_factor
+    if reference is not None and not np.array_equal(sites.capacity_factor, trained, equal_nan=True):
+        measured_with = " ".join(map(str, trained.tolist()))  # one per site, nan: never full
+        record = {**record, "notes": {**record["notes"], "reference_capacity_factor": measured_with}}
     capacities = _capacity_table(configs, units)
     scores, follows = _score_requests(configs, decisions)
     assignments = _assignment_table(config, units, decisions, scores)
@@ -243,19 +241,44 @@ def _assignment_table(
     """One row per request; first all cells of the decisions as they lie, then those without a request are left out."""
     num_units, widths = len(units), [site.expert_NK.shape[1] for site in decisions]
     unit_N = np.arange(num_units, dtype=np.int32)
-    unit_id = np.concatenate([np.repeat(unit_N, width) for width in widths])
-    kept = np.concatenate([site.kept_NK.ravel() for site in decisions])
+    inherited_N = ~units.first_of_patch() & config.is_causal
+    status = _one_after_another([site.kept_NK.view(np.uint8) for site in decisions], np.uint8)
+    status ^= np.uint8(KEPT ^ DROPPED)  # a flag is 1 where kept, which as a status would be dropped
     columns = {
         "site_id": np.repeat(np.arange(len(widths), dtype=np.int16), [num_units * width for width in widths]),
-        "unit_id": unit_id,
-        "rank": np.concatenate([np.tile(np.arange(width, dtype=np.int8), num_units) for width in widths]),
-        "expert_id": np.concatenate([site.expert_NK.ravel() for site in decisions]),
-        "score": np.concatenate([score_NK.ravel() for score_NK in scores]),
-        "gate": np.concatenate([site.gate_NK.ravel() for site in decisions]),
-        "status": np.where(kept, np.uint8(KEPT), np.uint8(DROPPED)),
-        "inherited": ~units.first_of_patch()[unit_id] & config.is_causal,
+        "unit_id": _each_site(widths, lambda width: np.repeat(unit_N, width)),
+        "rank": _each_site(widths, lambda width: np.tile(np.arange(width, dtype=np.int8), num_units)),
+        "expert_id": _one_after_another([site.expert_NK for site in decisions], np.int16),
+        "score": _one_after_another(scores, np.float32),
+        "gate": _one_after_another([site.gate_NK for site in decisions], np.float32),
+        "status": status,
+        "inherited": _each_site(widths, lambda width: np.repeat(inherited_N, width)),
     }
-    asked = columns["expert_id"] >= 0
-    if not asked.all():
+    if columns["expert_id"].min(initial=0) < 0:
+        asked = columns["expert_id"] >= 0
         columns = {name: column[asked] for name, column in columns.items()}
     return AssignmentTable(selection_score=None, **columns)
+
+
+def _each_site(widths: Sequence[int], build: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
+    """The column that every site of one width has alike, for all sites."""
+    alike = {width: build(width) for width in set(widths)}
+    return np.concatenate([alike[width] for width in widths])
+
+
+def _one_after_another(parts: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+    """The numbers of all sites' matrices (N, K), row by row.
+
+    A row is copied as one piece of memory: number by number, as NumPy does with matrices that are parts of a larger
+    one, takes five times as long.
+    """
+    column = np.empty(sum(part.size for part in parts), dtype=dtype)
+    end = 0
+    for part in parts:
+        start, end = end, end + part.size
+        rows = np.asarray(part, dtype=dtype)
+        if rows.size:
+            rows = rows if rows.strides[1] == rows.itemsize else np.ascontiguousarray(rows)
+            row = np.dtype((np.void, rows.shape[1] * rows.itemsize))
+            column[start:end].view(row)[:] = rows.view(row)[:, 0]
+    return column

@@ -94,6 +94,11 @@ class RouterConfig:
             problems.append(f"patch_len={self.patch_len!r} must be a whole number of at least 1")
         if self.selection == "expert" and self.capacity_factor is not None:
             problems.append("selection='expert' takes whole examples and has no capacity: set capacity_factor to null")
+        if self.selection == "expert_choice" and self.admission == "position":
+            problems.append(
+                "selection='expert_choice' looks at all patches before it picks, which is never causal, so "
+                "admission='position' does not apply: set admission='score', or selection='data' for a causal model"
+            )
         if problems:
             raise ConfigError("RouterConfig: " + "; ".join(problems))
 

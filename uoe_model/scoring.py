@@ -1,6 +1,7 @@
-"""What a language model says about a text: losses and guesses of whole examples, and a greedy continuation."""
+"""What a language model says about a text: losses and guesses of whole examples, and a continuation."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,11 @@ from torch import Tensor
 from uoe_model.bundle import Bundle
 from uoe_model.cache import UoECache
 from uoe_model.capture import SiteDecisions, join, to_host
-from uoe_model.router import RoutingOverrides
+from uoe_model.generation import GenerationSettings
+from uoe_model.inference import text_tokenizer
+from uoe_model.processors.text import token_texts
+from uoe_model.router import NOBODY, RoutingDecision, RoutingOverrides
+from uoe_model.watch import UNWATCHED, Watch, check_cancelled
 
 WINDOWS_PER_CALL: Final = 4
 """Examples of a long text that run together; bounds the memory for next-token logits."""
@@ -26,42 +31,77 @@ class Predicted:
     probability: NDArray[np.float32]
     loss: NDArray[np.float32]
 
-    def first(self, count: int) -> "Predicted":
-        """The first `count` units."""
-        return Predicted(token_id=self.token_id[:count], probability=self.probability[:count], loss=self.loss[:count])
 
-    def then(self, other: "Predicted") -> "Predicted":
-        """These units and the others after them."""
-        return Predicted(
-            token_id=np.concatenate([self.token_id, other.token_id]),
-            probability=np.concatenate([self.probability, other.probability]),
-            loss=np.concatenate([self.loss, other.loss]),
-        )
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Scored:
+    """Consecutive examples, all their units routed; `logits_V` follow the very last unit."""
+
+    decisions: tuple[SiteDecisions, ...]
+    predicted: Predicted
+    logits_V: Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Continued:
+    """An example with its continuation, and the tokens of the latter."""
+
+    token_ids: list[int]
+    scored: Scored
 
 
 def score_examples(
-    bundle: Bundle, examples: list[NDArray[np.int64]], overrides: RoutingOverrides | None
-) -> tuple[tuple[SiteDecisions, ...], Predicted, Tensor]:
-    """All examples without a cache; also the logits after the very last unit (V,)."""
-    parts, predicted = [], []
-    last_V = torch.zeros(0)
+    bundle: Bundle,
+    examples: Sequence[NDArray[np.int64]],
+    overrides: RoutingOverrides | None,
+    *,
+    watch: Watch = UNWATCHED,
+) -> list[Scored]:
+    """Run examples without a cache, a few at a time.
+
+    Raises:
+        Cancelled: between two calls of the model.
+    """
+    parts = []
+    watch.report("reading", 0, len(examples))
     for start in range(0, len(examples), WINDOWS_PER_CALL):
+        check_cancelled(watch)
         rows = examples[start : start + WINDOWS_PER_CALL]
-        width = max(len(row) for row in rows)
-        input_ids = torch.zeros(len(rows), width, dtype=torch.long)
-        mask = torch.zeros(len(rows), width, dtype=torch.long)
-        for row, ids in enumerate(rows):
-            input_ids[row, : len(ids)] = torch.from_numpy(ids)
-            mask[row, : len(ids)] = 1
-        input_ids, mask = input_ids.to(bundle.device), mask.to(bundle.device)
+        input_ids, mask = pad_examples(rows, bundle.device)
         out = bundle.model(input_ids=input_ids, attention_mask=mask, routing=overrides)
-        parts.append(to_host(out.decisions, mask.flatten().nonzero().squeeze(1)))
-        predicted.append(_predict(out.logits, input_ids, mask))
-        last_V = out.logits[len(rows) - 1, len(rows[-1]) - 1]
-    joined = predicted[0]
-    for part in predicted[1:]:
-        joined = joined.then(part)
-    return join(parts), joined, last_V
+        parts.append(
+            Scored(
+                decisions=to_host(out.decisions, mask.flatten().nonzero().squeeze(1)),
+                predicted=_predict(out.logits, input_ids, mask),
+                # A copy, so that the logits of all the other units need not be kept.
+                logits_V=out.logits[len(rows) - 1, len(rows[-1]) - 1].clone(),
+            )
+        )
+        watch.report("reading", start + len(rows), len(examples))
+    return parts
+
+
+def join_scored(parts: Sequence[Scored]) -> Scored:
+    """Put consecutive examples together."""
+    columns = {
+        field.name: np.concatenate([getattr(part.predicted, field.name) for part in parts])
+        for field in dataclasses.fields(Predicted)
+    }
+    return Scored(
+        decisions=join([part.decisions for part in parts]),
+        predicted=Predicted(**columns),
+        logits_V=parts[-1].logits_V,
+    )
+
+
+def pad_examples(rows: Sequence[NDArray[np.int64]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and mask (B, T) of examples, padded on the right."""
+    width = max(len(row) for row in rows)
+    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for row, ids in enumerate(rows):
+        input_ids[row, : len(ids)] = torch.from_numpy(ids)
+        mask[row, : len(ids)] = 1
+    return input_ids.to(device), mask.to(device)
 
 
 def _predict(logits_BTV: Tensor, input_ids: Tensor, mask: Tensor) -> Predicted:
@@ -79,37 +119,76 @@ def _predict(logits_BTV: Tensor, input_ids: Tensor, mask: Tensor) -> Predicted:
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Generated:
-    """An example and its continuation, every unit of both routed; `logits_V` follow the last one."""
+def continue_example(
+    bundle: Bundle,
+    example: NDArray[np.int64],
+    settings: GenerationSettings,
+    overrides: RoutingOverrides | None,
+    *,
+    watch: Watch = UNWATCHED,
+) -> Continued:
+    """Read an example and continue it, one cached step a token; the last token is fed too, so its routes are known.
 
-    token_ids: list[int]
-    decisions: tuple[SiteDecisions, ...]
-    predicted: Predicted
-    logits_V: Tensor
-
-
-def generate_greedily(
-    bundle: Bundle, example: NDArray[np.int64], room: int, overrides: RoutingOverrides | None
-) -> Generated:
-    """Continue greedily, one cached step a token; the last token is fed too, so that its routes are known."""
-    model = bundle.model
+    Raises:
+        Cancelled: between two steps.
+    """
+    model, tokenizer = bundle.model, text_tokenizer(bundle)
+    room = min(settings.max_new_tokens, bundle.config.max_position_embeddings - len(example))
+    generator = torch.Generator().manual_seed(settings.seed)
+    end = model.config.eos_token_id if settings.stop_at_eos else None
     cache = UoECache()
     step = torch.from_numpy(example)[None].to(bundle.device)
     token_ids: list[int] = []
-    all_logits = []
+    all_logits: list[Tensor] = []
     while True:
-        logits_TV = model(input_ids=step, past_key_values=cache, routing=overrides).logits[0]
-        all_logits.append(logits_TV)
-        token = int(logits_TV[-1].argmax())
-        if len(token_ids) == room or token == model.config.eos_token_id:
+        check_cancelled(watch)
+        out = model(input_ids=step, past_key_values=cache, routing=overrides)
+        all_logits.append(out.logits[0])
+        if token_ids and watch is not UNWATCHED:
+            [text] = token_texts(tokenizer, token_ids[-1:])
+            watch.token(text, _first_kept(out.decisions))
+        watch.report("generating", len(token_ids), room)
+        if len(token_ids) == room:
+            break
+        token = choose_token(all_logits[-1][-1], settings, generator)
+        if token == end:
             break
         token_ids.append(token)
         step = torch.tensor([[token]], device=bundle.device)
     ids = torch.cat([torch.from_numpy(example), torch.tensor(token_ids, dtype=torch.long)])[None].to(bundle.device)
-    return Generated(
-        token_ids=token_ids,
+    scored = Scored(
         decisions=to_host(cache.decisions()),
         predicted=_predict(torch.cat(all_logits)[None], ids, torch.ones_like(ids)),
-        logits_V=all_logits[-1][-1],
+        logits_V=all_logits[-1][-1].clone(),
     )
+    return Continued(token_ids=token_ids, scored=scored)
+
+
+def choose_token(logits_V: Tensor, settings: GenerationSettings, generator: torch.Generator) -> int:
+    """The next token: the most probable one, or one drawn as the settings say.
+
+    Args:
+        generator: on the host, where the draw is made, so that it is the same wherever the logits come from.
+    """
+    if not settings.draws:
+        return int(logits_V.argmax())
+    logits_V = logits_V.double().cpu()
+    # The largest becomes 0 first: nothing overflows, however low the temperature is.
+    p_V = ((logits_V - logits_V.max()) / settings.temperature).softmax(-1)
+    p_V, token_V = p_V.sort(descending=True, stable=True)
+    p_V = p_V[: settings.top_k or None]
+    reached_V = p_V.cumsum(-1)
+    num_kept = int((reached_V - p_V < settings.top_p * reached_V[-1]).sum())
+    draw = torch.rand((), generator=generator, dtype=torch.float64) * reached_V[num_kept - 1]
+    place = int(torch.searchsorted(reached_V[:num_kept], draw, right=True))
+    return int(token_V[min(place, num_kept - 1)])
+
+
+def _first_kept(decisions: Sequence[RoutingDecision]) -> tuple[int, ...]:
+    """Of the last unit, at every site: the expert it prefers among those that kept it, or `NOBODY`."""
+    firsts = []
+    for decision in decisions:
+        kept_K = decision.kept_NK[-1]
+        first = kept_K.int().argmax()
+        firsts.append(torch.where(kept_K[first], decision.expert_NK[-1, first], NOBODY))
+    return tuple(torch.stack(firsts).tolist())

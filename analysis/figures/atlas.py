@@ -5,29 +5,23 @@ from typing import Final, Literal, get_args
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from analysis.figures.frame import nothing_to_draw
-from analysis.figures.labels import BLOCK_NAMES, expert_label, site_label, term_title
+from analysis.figures.labels import site_label, term_title
+from analysis.figures.lanes import CELL, build_lanes, colour_bar_carrier, lanes_of
 from analysis.figures.theme import (
-    INK,
     MAGNITUDE,
     NEUTRAL,
     PAGE,
     QUIET_INK,
-    ROW_PX,
     ThemeName,
     colour_bar,
     magnitude_colour,
-    template,
     text_on,
 )
 
 AtlasValue = Literal["relative_load", "utilisation", "drop_share"]
 ATLAS_VALUES: Final[tuple[AtlasValue, ...]] = get_args(AtlasValue)
-
-CELL: Final = 0.92  # of the distance between two cells
-MAX_TICKS: Final = 10  # over both lanes; layers may have three times as many
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,69 +85,22 @@ def build_atlas_figure(
     title = f"{name} of every expert ({scale.unit})"
     if table.empty:
         return nothing_to_draw(title, "The trace has no sites or no units.", theme=theme)
-    lanes = [block for block in BLOCK_NAMES if (table["block"] == block).any()]
-    layers = int(table["layer"].max()) + 1
-    experts = [int(table.loc[table["block"] == block, "expert_id"].max()) + 1 for block in lanes]
-    figure = make_subplots(
-        cols=len(lanes),
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-        column_widths=experts,
-        subplot_titles=["Attention" if block == "attention" else BLOCK_NAMES[block] for block in lanes],
-    )
-    for column, (block, num_experts) in enumerate(zip(lanes, experts, strict=True), start=1):
-        lane = table[table["block"] == block]
+    figure = build_lanes(table, title, theme=theme, selected=selected)
+    for column, _, rows in lanes_of(table):
         for is_known in (True, False):
-            cells = lane[lane[value].notna() == is_known]
+            cells = rows[rows[value].notna() == is_known]
             if not cells.empty:
                 figure.add_trace(_cells(cells, value, is_known=is_known, theme=theme), row=1, col=column)
-        step = _tick_step(sum(experts), MAX_TICKS)
-        ticks = list(range(0, num_experts, step))
-        figure.update_xaxes(
-            title="Expert",
-            range=[-0.5, num_experts - 0.5],
-            tickvals=ticks,
-            ticktext=[expert_label(expert) for expert in ticks],
-            tickangle=0,
-            showgrid=False,
-            zeroline=False,
-            fixedrange=True,
-            col=column,
-        )
-        if selected is not None:
-            _outline(figure, lane, selected, column=column, theme=theme)
-    step = _tick_step(layers, 3 * MAX_TICKS)
-    figure.update_yaxes(range=[layers - 0.5, -0.5], showgrid=False, zeroline=False, fixedrange=True, ticks="")
-    figure.update_yaxes(
-        title="Layer",
-        tickvals=list(range(0, layers, step)),
-        ticktext=[f"L{layer}" for layer in range(0, layers, step)],
-        col=1,
-    )
-    figure.update_annotations(font_size=13, yanchor="bottom")
+    figure.add_trace(colour_bar_carrier(), row=1, col=1)
     figure.update_layout(
-        template=template(theme),
-        title=title,
-        height=max(220, layers * ROW_PX + 130),
-        margin_t=66,
-        barmode="overlay",
-        showlegend=False,
         coloraxis={
             "colorscale": MAGNITUDE,
             "cmin": 0.0,
             "cmax": scale.high,
             "colorbar": colour_bar(name, list(scale.ticks), list(scale.words)),
-        },
+        }
     )
     return figure
-
-
-def _tick_step(count: int, most: int) -> int:
-    """Distance of tick labels: the smallest power of two that leaves at most `most` of them."""
-    step = 1
-    while count > most * step:
-        step *= 2
-    return step
 
 
 def _cells(cells: pd.DataFrame, value: AtlasValue, *, is_known: bool, theme: ThemeName) -> go.Bar:
@@ -172,8 +119,7 @@ def _cells(cells: pd.DataFrame, value: AtlasValue, *, is_known: bool, theme: The
         y=[CELL] * len(cells),
         width=CELL,
         marker={
-            "color": cells[value] if is_known else PAGE[theme],
-            "coloraxis": "coloraxis" if is_known else None,
+            "color": fills,
             "line": {"width": 0 if is_known else 1, "color": NEUTRAL[theme]},
         },
         text=["×" if idle else "" if is_known else "–" for idle in is_idle],
@@ -188,20 +134,3 @@ def _cells(cells: pd.DataFrame, value: AtlasValue, *, is_known: bool, theme: The
         selected={"marker": {"opacity": 1}},
         unselected={"marker": {"opacity": 1}},
     )
-
-
-def _outline(
-    figure: go.Figure, lane: pd.DataFrame, selected: tuple[int, int], *, column: int, theme: ThemeName
-) -> None:
-    site_id, expert_id = selected
-    for layer in lane.loc[(lane["site_id"] == site_id) & (lane["expert_id"] == expert_id), "layer"]:
-        figure.add_shape(
-            type="rect",
-            x0=expert_id - 0.5,
-            x1=expert_id + 0.5,
-            y0=layer - 0.5,
-            y1=layer + 0.5,
-            line={"color": INK[theme], "width": 2.5},
-            row=1,
-            col=column,
-        )

@@ -1,22 +1,29 @@
 """Where along the input requests were dropped, one lane per site."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures.frame import build_frame, nothing_to_draw
-from analysis.figures.labels import site_label, term_title
-from analysis.figures.theme import DROPPED_BAR, GRID, QUIET_INK, ThemeName
+from analysis.figures.labels import site_label
+from analysis.figures.strip import build_low_frame, nothing_low
+from analysis.figures.theme import DROPPED_BAR, GRID, NEUTRAL, ThemeName
 
-TITLE: Final = f"{term_title('dropped')} by position"
+TITLE: Final = "Dropped share of requests"
 LANE: Final = 0.86  # height of 100 % in a lane
-LANE_PX: Final = 44
+LANE_PX: Final = 17
+ALONE_PX: Final = 52  # of a lane that is the only one
+AROUND_PX: Final = 68
 
 
 def build_drop_strip_figure(
-    drops: pd.DataFrame, *, site_ids: Iterable[int] | None = None, theme: ThemeName = "light"
+    drops: pd.DataFrame,
+    *,
+    site_ids: Iterable[int] | None = None,
+    theme: ThemeName = "light",
+    lit_positions: Collection[int] | None = None,
 ) -> go.Figure:
     """Draw the share of requests that was dropped at every position; the full height of a lane is 100 %.
 
@@ -25,12 +32,15 @@ def build_drop_strip_figure(
     Args:
         drops: `drops_by_position`.
         site_ids: lanes to draw; None for all sites. Lanes are always in site order.
+        lit_positions: bars without any of these positions are grey; None for none.
     """
     rows = drops if site_ids is None else drops[drops["site_id"].isin(list(site_ids))]
     if rows.empty:
-        return nothing_to_draw(TITLE, "No site is chosen, or the trace has no units.", theme=theme)
+        return nothing_low(TITLE, "No site is chosen, or the trace has no units.", theme=theme)
     lanes = rows.drop_duplicates("site_id").sort_values("site_id")
-    figure = build_frame(TITLE, theme=theme, height=max(200, len(lanes) * LANE_PX + 110))
+    height = AROUND_PX + max(ALONE_PX, len(lanes) * LANE_PX)
+    figure = build_low_frame(TITLE, theme=theme, height=height)
+    lit = None if lit_positions is None else np.unique(np.array(list(lit_positions), dtype=np.int64))
     names = []
     for place, lane in enumerate(lanes.itertuples()):
         floor = -place - 1
@@ -41,12 +51,16 @@ def build_drop_strip_figure(
         where = [
             f"position {a}" if b == a + 1 else f"positions {a} to {b - 1}" for a, b in zip(start, end, strict=True)
         ]
+        colours: str | list[str] = DROPPED_BAR
+        if lit is not None:
+            is_lit = np.searchsorted(lit, start) < np.searchsorted(lit, end)
+            colours = [DROPPED_BAR if one else NEUTRAL[theme] for one in is_lit]
         figure.add_bar(
             x=(start + end - 1) / 2,
             width=end - start,
             base=floor,
             y=bins["drop_share"] * LANE,
-            marker={"color": DROPPED_BAR, "line": {"width": 0}},
+            marker={"color": colours, "line": {"width": 0}},
             customdata=list(
                 zip(
                     bins["site_id"],
@@ -63,19 +77,10 @@ def build_drop_strip_figure(
             hovertemplate=f"<b>{name}</b> · %{{customdata[3]}}<br>dropped %{{customdata[5]}} of %{{customdata[6]}} "
             "requests (%{customdata[4]:.1%})<br>dropped units: %{customdata[7]}<extra></extra>",
         )
-        for height, dash in ((floor, "solid"), (floor + LANE, "dot")):
-            figure.add_hline(y=height, layer="below", line={"color": GRID[theme], "width": 1, "dash": dash})
-        figure.add_annotation(
-            x=1,
-            xref="x domain",
-            xanchor="left",
-            y=floor + LANE,
-            text="100 %",
-            showarrow=False,
-            font={"size": 10, "color": QUIET_INK[theme]},
-        )
+        for line, dash in ((floor, "solid"), (floor + LANE, "dot")):
+            figure.add_hline(y=line, layer="below", line={"color": GRID[theme], "width": 1, "dash": dash})
     figure.update_xaxes(
-        title="Position in the example",
+        title="Position in the example (a lane's height is 100 %)",
         range=[-0.5, float(rows["position_end"].max()) - 0.5],
         showgrid=False,
         zeroline=False,
@@ -83,11 +88,12 @@ def build_drop_strip_figure(
     figure.update_yaxes(
         tickvals=[-place - 1 + LANE / 2 for place in range(len(lanes))],
         ticktext=names,
+        tickfont_size=11,
         range=[-len(lanes) - 0.06, 0.06],
         showgrid=False,
         zeroline=False,
         ticks="",
         fixedrange=True,
     )
-    figure.update_layout(barmode="overlay", showlegend=False, dragmode="zoom", margin_r=48)
+    figure.update_layout(barmode="overlay")
     return figure

@@ -5,14 +5,20 @@ import math
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures.frame import nothing_to_draw
+from analysis.columns import BoolArray
 from analysis.figures.labels import axis_title, site_label, term_title
-from analysis.figures.strip import build_strip
+from analysis.figures.strip import build_strip, nothing_low
 from analysis.figures.theme import QUIET_INK, ThemeName
 
 
 def build_entropy_strip_figure(
-    entropy: pd.DataFrame, units: pd.DataFrame, sites: pd.DataFrame, *, site_id: int, theme: ThemeName = "light"
+    entropy: pd.DataFrame,
+    units: pd.DataFrame,
+    sites: pd.DataFrame,
+    *,
+    site_id: int,
+    theme: ThemeName = "light",
+    lit: BoolArray | None = None,
 ) -> go.Figure:
     """Draw the router entropy of every unit at one site, from 0 to ln(num_experts), where the router is undecided.
 
@@ -20,23 +26,26 @@ def build_entropy_strip_figure(
         entropy: `router_entropy`.
         units: `units_table`.
         sites: `sites_table`.
+        lit: bool (units,), the units in colour, the others are grey; None for all.
     """
     site = sites[sites["site_id"] == site_id].iloc[0]
     title = f"{term_title('entropy')} at {site_label(site['layer'], site['block'])}"
     rows = entropy[entropy["site_id"] == site_id]
     if not rows["entropy"].notna().any():
         reason = str(rows["reason"].iloc[0]) if len(rows) else "the trace has no units"
-        return nothing_to_draw(title, f"Nothing to draw: {reason}.", theme=theme)
+        return nothing_low(title, f"Nothing to draw: {reason}.", theme=theme)
     num_experts = int(site["num_experts"])
     undecided = max(math.log(num_experts), 0.1)
     figure = build_strip(
         title,
         units,
         rows["entropy"],
-        axis=axis_title("entropy"),
+        axis="Nats",
+        quantity=axis_title("entropy"),
         top=undecided * 1.08,
         number="entropy %{y:.3f} nats",
         theme=theme,
+        lit=lit,
     )
     if num_experts > 1:
         figure.add_hline(

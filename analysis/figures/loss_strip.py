@@ -6,10 +6,11 @@ from typing import Final, Literal
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures.frame import nothing_to_draw
+from analysis.columns import BoolArray
 from analysis.figures.labels import axis_title
-from analysis.figures.strip import build_strip
+from analysis.figures.strip import build_strip, nothing_low
 from analysis.figures.theme import ThemeName
+from analysis.loss import loss_of_unit
 
 LOSS_TOP: Final = 12.0  # nats; a uniform guess over 8,000 tokens costs 9.0
 LOSS_STEP: Final = 4.0
@@ -17,21 +18,12 @@ LOSS_STEP: Final = 4.0
 StripValue = Literal["loss", "output_probability"]
 
 
-def loss_of_unit(units: pd.DataFrame) -> pd.Series:
-    """Loss of every token itself, in nats: the trace keeps it on the row that predicted it, one before.
-
-    Args:
-        units: `units_table`.
-
-    Returns:
-        float64, aligned with the rows; NaN for the first token of every example, which nothing predicted.
-    """
-    is_first = units["example_id"].ne(units["example_id"].shift())
-    return units["loss"].astype("float64").shift().mask(is_first)
-
-
 def build_loss_strip_figure(
-    units: pd.DataFrame, *, value: StripValue = "loss", theme: ThemeName = "light"
+    units: pd.DataFrame,
+    *,
+    value: StripValue = "loss",
+    theme: ThemeName = "light",
+    lit: BoolArray | None = None,
 ) -> go.Figure:
     """Draw the loss of every token, or the probability of the model's own next token, along the text.
 
@@ -39,9 +31,11 @@ def build_loss_strip_figure(
 
     Args:
         units: `units_table`.
+        lit: bool (units,), the units in colour, the others are grey; None for all.
     """
     if value == "loss":
-        title, axis, number = "Loss of every token", axis_title("loss"), "loss %{y:.3f} nats"
+        title, axis, number = "Loss of every token", "Nats", "loss %{y:.3f} nats"
+        quantity = axis_title("loss")
         values = loss_of_unit(units)
         missing = "The trace holds no loss."
     else:
@@ -50,12 +44,15 @@ def build_loss_strip_figure(
             axis_title("probability"),
             "probability %{y:.3f}",
         )
+        quantity = axis
         values = units["output_probability"]
         missing = "The trace holds no output."
     if not values.notna().any():
-        return nothing_to_draw(title, missing, theme=theme)
+        return nothing_low(title, missing, theme=theme)
     top = _loss_top(values.max()) if value == "loss" else 1.0
-    return build_strip(title, units, values, axis=axis, top=top, number=number, theme=theme)
+    return build_strip(
+        title, units, values, axis=axis, quantity=quantity, top=top, number=number, theme=theme, lit=lit
+    )
 
 
 def _loss_top(largest: float) -> float:

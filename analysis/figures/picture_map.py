@@ -1,18 +1,18 @@
 """What the picture map draws: the cells of a picture, where they lie in it, and their route through every site."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.figures.route_columns import RouteColumns, build_route_columns, pack
+from analysis.figures.packed_columns import narrow, pack
+from analysis.figures.route_columns import RouteColumns, build_route_columns
 from uoe_model.trace import RoutingTrace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PictureMap:
-    """N cells of one picture in reading order, JSON-ready through `payload`.
+    """N cells of one picture in reading order.
 
     Attributes:
         box: (N, 4) float32, x0, y0, x1, y1 in pixels of the original; NaN for a unit that is no part of the picture.
@@ -30,18 +30,17 @@ class PictureMap:
     height: int
     routes: RouteColumns
 
-    def payload(self) -> dict[str, Any]:
-        """The columns as JSON-ready values."""
-        return {
-            "box": pack(self.box.ravel()),
-            "grid_row": pack(self.grid_row),
-            "grid_col": pack(self.grid_col),
-            "rows": self.rows,
-            "cols": self.cols,
-            "width": self.width,
-            "height": self.height,
-            "routes": self.routes.payload(),
-        }
+    def packed(self, *, channel: str, version: str, original: str, model: str) -> bytes:
+        """All columns for the browser.
+
+        Args:
+            channel: name of the map on the page. version: identity of the run.
+            original, model: the picture and what the model saw, as data URLs.
+        """
+        files = {"channel": channel, "version": version, "picture": original, "model_picture": model}
+        sizes = {"rows": self.rows, "cols": self.cols, "width": self.width, "height": self.height}
+        cells = {"box": self.box.ravel(), "grid_row": narrow(self.grid_row), "grid_col": narrow(self.grid_col)}
+        return pack({**files, **sizes, **self.routes.header()}, cells | self.routes.packed())
 
 
 def build_picture_map(trace: RoutingTrace, *, width: int, height: int) -> PictureMap:

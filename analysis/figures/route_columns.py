@@ -1,6 +1,5 @@
-"""The routes of all units at all sites as packed columns, so that a map in the browser can change site by itself."""
+"""The routes of all units at all sites as columns, so that a map in the browser can change site by itself."""
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,10 +7,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.confidence import router_entropy
 from analysis.counts import count_by_unit, site_bounds
 from analysis.figures.labels import site_label
+from analysis.figures.packed_columns import Shares, as_bits, as_shares, narrow
 from analysis.figures.theme import FocusPalette
-from analysis.routes import NOBODY, ROUTE_STATUSES
+from analysis.routes import NOBODY
 from uoe_model.trace import DROPPED, FILLER, KEPT, RoutingTrace
 
 ROW_DROPPED: Final = 1
@@ -24,6 +25,7 @@ class RouteColumns:
 
     Attributes:
         sites: per site what the map writes about it.
+        num_units: N.
         row_start: (S * N + 1,) uint32, first row of every unit at every site.
         expert: (R,) uint16 requested expert.
         gate: (R,) float32 weight applied, 0 when dropped.
@@ -31,9 +33,11 @@ class RouteColumns:
         flags: (R,) uint8, ROW_DROPPED and ROW_INHERITED added up.
         status: (S * N,) uint8, place in `analysis.routes.ROUTE_STATUSES`.
         first_expert: (S * N,) int16, the kept expert the unit preferred most, -1 if none kept it.
+        margin: (S * N,) float32, largest minus second largest router probability; NaN unknown, `sites` says why.
     """
 
     sites: tuple[Mapping[str, Any], ...]
+    num_units: int
     row_start: NDArray[np.uint32]
     expert: NDArray[np.uint16]
     gate: NDArray[np.float32]
@@ -41,14 +45,27 @@ class RouteColumns:
     flags: NDArray[np.uint8]
     status: NDArray[np.uint8]
     first_expert: NDArray[np.int16]
+    margin: NDArray[np.float32]
 
-    def payload(self) -> dict[str, Any]:
-        """The columns as JSON-ready values."""
-        columns = ("row_start", "expert", "gate", "score", "flags", "status", "first_expert")
+    def header(self) -> dict[str, Any]:
+        """What the browser needs besides the columns."""
+        return {"sites": [dict(site) for site in self.sites], "units": self.num_units}
+
+    def packed(self) -> dict[str, NDArray[Any] | Shares]:
+        """The columns as the browser gets them; it works out status and first expert by itself.
+
+        Gates and probabilities are rounded to 16 bits: probabilities by less than 0.00001, gates by as little of
+        the largest gate.
+        """
+        ends = self.row_start.astype(np.int64)
         return {
-            "sites": [dict(site) for site in self.sites],
-            "statuses": list(ROUTE_STATUSES),
-            **{name: pack(getattr(self, name)) for name in columns},
+            "requested": narrow(ends[1:] - ends[:-1]),
+            "expert": narrow(self.expert),
+            "gate": as_shares(self.gate),
+            "score": as_shares(self.score),
+            "dropped": as_bits((self.flags & ROW_DROPPED) != 0),
+            "inherited": as_bits((self.flags & ROW_INHERITED) != 0),
+            **({"margin": as_shares(self.margin)} if np.isfinite(self.margin).any() else {}),
         }
 
 
@@ -70,8 +87,14 @@ def build_route_columns(trace: RoutingTrace) -> RouteColumns:
         first_SN[site, unit_id] = rows.expert_id[part][is_kept][place]
     is_requested = rows.status != FILLER
     flags = (rows.status == DROPPED) * ROW_DROPPED + rows.inherited * ROW_INHERITED
+    certainty = router_entropy(trace)
+    reasons = certainty["reason"].to_numpy().reshape(trace.num_sites, units)
     return RouteColumns(
-        sites=tuple(_site(trace, site) for site in range(trace.num_sites)),
+        sites=tuple(
+            _site(trace, site) | {"margin_unknown": str(reasons[site, 0]) if units else ""}
+            for site in range(trace.num_sites)
+        ),
+        num_units=units,
         row_start=np.concatenate([[0], np.cumsum(requested_SN.ravel())]).astype(np.uint32),
         expert=rows.expert_id[is_requested].astype(np.uint16),
         gate=rows.gate[is_requested],
@@ -79,27 +102,16 @@ def build_route_columns(trace: RoutingTrace) -> RouteColumns:
         flags=flags[is_requested].astype(np.uint8),
         status=status_SN.ravel(),
         first_expert=first_SN.ravel(),
+        margin=certainty["margin"].to_numpy(dtype=np.float32),
     )
 
 
-def palette_payload(palettes: Mapping[int, FocusPalette]) -> dict[str, list[str | None]]:
-    """Colours of a map: per site (its id as text) and expert, None for an expert without a colour of its own."""
+def palette_payload(palettes: Mapping[int, FocusPalette]) -> dict[str, dict[str, str]]:
+    """Colours of a map: per site (its id as text) the experts that have a colour of their own."""
     return {
-        str(site_id): [
-            palette.colour(expert, "light") if expert in palette.slots else None
-            for expert in range(palette.num_experts)
-        ]
+        str(site_id): {str(expert): palette.colour(expert, "light") for expert in palette.in_focus()}
         for site_id, palette in palettes.items()
     }
-
-
-def pack(column: NDArray[Any]) -> dict[str, str]:
-    """A numeric column as little-endian bytes in base64, with the name of the JavaScript array that holds it."""
-    names = {"u1": "Uint8Array", "u2": "Uint16Array", "u4": "Uint32Array", "i2": "Int16Array", "i4": "Int32Array"}
-    names["f4"] = "Float32Array"
-    kind = column.dtype.str[1:]
-    data = np.ascontiguousarray(column, dtype=f"<{kind}").tobytes()
-    return {"array": names[kind], "base64": base64.b64encode(data).decode("ascii")}
 
 
 def _site(trace: RoutingTrace, site: int) -> dict[str, Any]:

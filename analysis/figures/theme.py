@@ -212,15 +212,3 @@ def template(theme: ThemeName) -> go.layout.Template:
             "dragmode": False,
         }
     )
-
-
-def chart_config(name: str, image_format: Literal["svg", "png"] = "svg") -> dict[str, Any]:
-    """Configuration of a chart on the page: its camera button saves `name` in the given format."""
-    return {
-        "displaylogo": False,
-        "displayModeBar": True,
-        "modeBarButtonsToRemove": [
-            *("zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "select2d", "lasso2d"),
-        ],
-        "toImageButtonOptions": {"format": image_format, "filename": name, "scale": 1 if image_format == "svg" else 3},
-    }

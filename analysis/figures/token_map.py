@@ -1,21 +1,21 @@
 """What the token map draws: the pieces of a text, what the model said about each, and its route through every site."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.figures.loss_strip import loss_of_unit
-from analysis.figures.route_columns import RouteColumns, build_route_columns, pack
+from analysis.figures.packed_columns import narrow, pack
+from analysis.figures.route_columns import RouteColumns, build_route_columns
+from analysis.loss import loss_of_unit
 from analysis.tables import units_table
 from uoe_model.trace import RoutingTrace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TokenMap:
-    """N tokens in reading order, JSON-ready through `payload`.
+    """N tokens in reading order.
 
     Attributes:
         text: (N,) what is written for a token. Tokens that share a character are one group: its first token carries
@@ -40,15 +40,16 @@ class TokenMap:
     is_decoded: NDArray[np.uint8]
     routes: RouteColumns
 
-    def payload(self) -> dict[str, Any]:
-        """The columns as JSON-ready values."""
-        columns = ("part", "parts", "position", "example", "token_id", "loss", "output_probability", "is_decoded")
-        return {
-            "text": list(self.text),
-            "output_text": list(self.output_text),
-            **{name: pack(getattr(self, name)) for name in columns},
-            "routes": self.routes.payload(),
-        }
+    def packed(self, *, channel: str, version: str) -> bytes:
+        """All columns for the browser; `channel` names the map on the page, `version` is the identity of the run."""
+        names = ("part", "parts", "position", "example", "token_id", "is_decoded")
+        texts = {"text": self.text, "output_text": self.output_text}
+        columns = {name: narrow(getattr(self, name)) for name in names}
+        values = {"loss": self.loss, "output_probability": self.output_probability}
+        return pack(
+            {"channel": channel, "version": version, **texts, **self.routes.header()},
+            columns | values | self.routes.packed(),
+        )
 
 
 def build_token_map(trace: RoutingTrace, *, source_text: str | None = None) -> TokenMap:

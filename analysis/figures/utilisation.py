@@ -1,6 +1,7 @@
 """How full every expert of one site is: load, drops on top, slots as outline, and the load of the test set."""
 
 import math
+from collections.abc import Collection
 from typing import Final
 
 import pandas as pd
@@ -10,20 +11,26 @@ from analysis.figures.frame import build_frame, nothing_to_draw
 from analysis.figures.labels import expert_label, site_label
 from analysis.figures.theme import DROPPED_BAR, GRID, INK, KEPT_BAR, QUIET_INK, STATUS_HATCH, ThemeName, text_on
 
-HEIGHT_PX: Final = 320
+HEIGHT_PX: Final = 240
 MAX_TICKS: Final = 32
+UNFADED: Final = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
+"""A click selects an expert everywhere; plotly would fade all other bars."""
 
 
-def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeName = "light") -> go.Figure:
-    """Draw one bar per expert of a site, in patches, from 0.
+def build_utilisation_figure(
+    load: pd.DataFrame, *, site_id: int, theme: ThemeName = "light", selected: Collection[int] = ()
+) -> go.Figure:
+    """Draw one bar per expert of a site, in patches, from 0; `customdata` starts with site_id, expert_id.
 
     Args:
         load: `analysis.utilisation.expert_load`.
+        selected: experts to outline.
     """
     rows = load[load["site_id"] == site_id].sort_values("expert_id")
     if rows.empty:
-        return nothing_to_draw("Load of every expert", "The trace has no units at this site.", theme=theme)
-    title = f"Load of every expert at {site_label(rows['layer'].iloc[0], rows['block'].iloc[0])}"
+        sentence = "The trace has no units at this site."
+        return nothing_to_draw("Load of every expert", sentence, theme=theme, height=HEIGHT_PX)
+    title = f"Load at {site_label(rows['layer'].iloc[0], rows['block'].iloc[0])}"
     figure = build_frame(title, theme=theme, height=HEIGHT_PX)
     experts = rows["expert_id"].astype(int)
     names = [expert_label(expert) for expert in experts]
@@ -41,8 +48,8 @@ def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeNa
             rows["load"], rows["requested"], rows["dropped"], rows["slots"], strict=True
         )
     ]
-    hover = "<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>"
-    customdata = list(zip(names, details, strict=True))
+    hover = "<b>%{customdata[2]}</b><br>%{customdata[3]}<extra></extra>"
+    customdata = list(zip(rows["site_id"], experts, names, details, strict=True))
     has_band = rows["reference_low"].notna() & rows["reference_high"].notna()
     if has_band.any():
         figure.add_bar(
@@ -62,6 +69,7 @@ def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeNa
         marker={"color": KEPT_BAR, "line": {"width": 0}},
         customdata=customdata,
         hovertemplate=hover,
+        **UNFADED,
     )
     figure.add_bar(
         name="dropped",
@@ -82,6 +90,7 @@ def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeNa
         },
         customdata=customdata,
         hovertemplate=hover,
+        **UNFADED,
     )
     has_slots = rows["slots"].notna()
     if has_slots.any():
@@ -128,5 +137,20 @@ def build_utilisation_figure(load: pd.DataFrame, *, site_id: int, theme: ThemeNa
         zeroline=False,
     )
     figure.update_yaxes(title="Patches", range=[0, top * 1.06], rangemode="tozero")
-    figure.update_layout(barmode="overlay", legend={"y": -0.28, "yanchor": "top", "font": {"size": 12}})
+    for expert in dict.fromkeys(selected):
+        if 0 <= expert < len(rows):
+            figure.add_shape(
+                type="rect",
+                x0=expert - 0.47,
+                x1=expert + 0.47,
+                y0=0,
+                y1=top * 1.05,
+                line={"color": INK[theme], "width": 2},
+            )
+    figure.update_layout(
+        barmode="overlay",
+        margin_t=30,
+        title_font_size=13,
+        legend={"y": -0.42, "yanchor": "top", "font": {"size": 11}},
+    )
     return figure

@@ -3,39 +3,42 @@
 const pictureDrawing = {
   build(state) {
     const { data } = state;
-    const boxes = unpack(data.box);
-    state.columns = { grid_row: unpack(data.grid_row), grid_col: unpack(data.grid_col) };
-    state.boxes = (unit) => Array.from(boxes.subarray(4 * unit, 4 * unit + 4));
-    state.model = false;
-    state.part('model').checked = false;
-    // One box for both views, as tall as the original needs: nothing jumps while the picture loads or the view changes.
+    // As tall as the original needs from the start: nothing jumps while the picture loads.
     const ratio = Math.min(3, Math.max(0.5, data.width / data.height));
-    state.part('stage').style.aspectRatio = String(ratio);
-    state.part('stage').style.maxWidth = `min(100%, calc(var(--stage-height) * ${ratio}))`;
+    state.root.style.setProperty('--ratio', String(ratio));
+    state.root.style.setProperty('--grid-ratio', String(data.cols / Math.max(1, data.rows)));
+    state.part('picture').src = data.picture;
+    state.part('seen').src = data.model_picture;
     buildCells(state);
+    buildTwins(state);
   },
 
   listen(state) {
-    state.part('model').onchange = (event) => {
-      state.model = event.target.checked;
-      buildCells(state);
-      redraw(state);
-    };
+    const showModel = () => state.root.classList.toggle('no-model', !state.part('model').checked);
+    state.part('model').onchange = showModel;
+    showModel();
     state.part('tint-slider').oninput = (event) => state.root.style.setProperty('--tint', event.target.value / 100);
+    listenToUnits(state, state.part('twins'));
+    listenToFilm(state);
   },
 
   recolour(state) {
     for (const [unit, cell] of state.elements) {
       const route = routeOf(state.routes, state.site, unit);
-      annotate(cell, unit, route, nameOf(state, unit));
-      paint(cell, route.expert, state);
-      cell.querySelector('text').textContent = route.expert < 0 ? '' : String(route.expert);
+      annotate(state, cell, unit, route, nameOf(state, unit));
+      for (const mark of this.marks(state, unit)) {
+        mark.dataset.status = route.status;
+        paint(mark, route.expert, state);
+      }
+      const number = cell.querySelector('text');
+      if (number) number.textContent = route.expert < 0 ? '' : String(route.expert);
     }
+    buildFilm(state);
   },
 
-  element(state, unit) {
-    return state.elements.get(unit);
-  },
+  marks: (state, unit) => [state.elements.get(unit), state.twins.get(unit)].filter(Boolean),
+
+  show() {},
 
   neighbour(state, element, key) {
     const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
@@ -50,81 +53,63 @@ const pictureDrawing = {
   },
 
   card(state, unit) {
-    const box = state.boxes(unit);
+    const box = boxOf(state, unit);
     const place = Number.isNaN(box[0])
       ? 'In the padding: this cell has no place in the picture.'
       : `Pixels ${box.map((value) => Math.round(value)).join(', ')} (left, top, right, bottom)`;
     return { heading: nameOf(state, unit), lines: [place] };
   },
-
-  async file(state) {
-    const source = state.part('overlay');
-    const [, , width, height] = source.getAttribute('viewBox').split(' ').map(Number);
-    const legend = state.part('legend');
-    const legendBox = legend.getBoundingClientRect();
-    const shown = source.getBoundingClientRect();
-    const scale = Math.min(shown.width / width, shown.height / height);
-    const top = 28 + legendBox.height + 6;
-    const drawn = fileFrame(state, Math.max(legendBox.width, width * scale) + 2, top + height * scale + 2);
-    for (const chip of legend.querySelectorAll('.key')) copyChip(drawn, chip, -legendBox.left, 28 - legendBox.top);
-    const inner = svgElement('svg', { x: 1, y: round(top), width: round(width * scale), height: round(height * scale) });
-    inner.setAttribute('viewBox', `0 0 ${width} ${height}`);
-    inner.append(svgElement('image', {
-      href: state.model ? state.data.model_picture : state.data.picture,
-      width,
-      height,
-      preserveAspectRatio: 'none',
-      style: state.model ? 'image-rendering: pixelated' : '',
-    }));
-    for (const child of source.children) inner.append(frozenCopy(child));
-    drawn.append(inner);
-    return drawn;
-  },
 };
+
+const boxOf = (state, unit) => Array.from(state.columns.box.subarray(4 * unit, 4 * unit + 4));
 
 function nameOf(state, unit) {
   const { grid_row: rows, grid_col: cols } = state.columns;
   return rows[unit] < 0 ? `unit ${unit}` : `cell in row ${rows[unit]}, column ${cols[unit]}`;
 }
 
+function asOption(element, isFirst) {
+  element.setAttribute('role', 'option');
+  element.setAttribute('aria-selected', 'false');
+  element.setAttribute('tabindex', isFirst ? '0' : '-1');
+  return element;
+}
+
+// ---------------------------------------------------------------- over the original
+
 function buildCells(state) {
-  const { data, columns } = state;
-  const size = state.model ? { width: data.cols * 100, height: data.rows * 100 } : data;
+  const { data, routes } = state;
   const drawn = document.createDocumentFragment();
-  const side = state.model ? 100 : Math.sqrt((size.width * size.height) / Math.max(1, data.rows * data.cols));
-  drawn.append(cellPatterns(side));
+  const patterns = svgElement('defs');
+  patterns.append(hatchPattern('cell-hatch', Math.sqrt((data.width * data.height) / Math.max(1, data.rows * data.cols))));
+  drawn.append(patterns);
   state.elements = new Map();
   const seen = [Infinity, Infinity, -Infinity, -Infinity];
-  for (let unit = 0; unit < state.routes.units; unit++) {
-    const [row, col] = [columns.grid_row[unit], columns.grid_col[unit]];
-    if (row < 0) continue;
-    const box = state.model ? [col * 100, row * 100, col * 100 + 100, row * 100 + 100] : state.boxes(unit);
-    if (Number.isNaN(box[0])) continue;
+  for (let unit = 0; unit < routes.units; unit++) {
+    const box = boxOf(state, unit);
+    if (state.columns.grid_row[unit] < 0 || Number.isNaN(box[0])) continue;
     for (const axis of [0, 1]) seen[axis] = Math.min(seen[axis], box[axis]);
     for (const axis of [2, 3]) seen[axis] = Math.max(seen[axis], box[axis]);
-    const cell = buildCell(box);
-    cell.setAttribute('tabindex', state.elements.size ? '-1' : '0');
+    const cell = asOption(buildCell(box), state.elements.size === 0);
     state.elements.set(unit, cell);
     drawn.append(cell);
   }
-  if (state.elements.size) drawn.prepend(outside(size, seen));
+  if (state.elements.size) drawn.prepend(outside(data, seen));
   const overlay = state.part('overlay');
-  overlay.setAttribute('viewBox', `0 0 ${size.width} ${size.height}`);
+  overlay.setAttribute('viewBox', `0 0 ${data.width} ${data.height}`);
   overlay.replaceChildren(drawn);
-  const picture = state.part('picture');
-  picture.src = state.model ? data.model_picture : data.picture;
-  picture.classList.toggle('pixels', state.model);
-  state.part('stage').style.setProperty('--shape', `${size.width} / ${size.height}`);
-  const hidden = state.routes.units - state.elements.size;
-  state.part('hidden-cells').textContent = hidden === 0 ? ''
-    : `${hidden} of ${state.routes.units} cells have no place in the picture (padding); “what the model saw” shows them.`;
+  const hidden = routes.units - state.elements.size;
+  const note = state.part('hidden-cells');
+  note.hidden = hidden === 0;
+  note.textContent = `${hidden} of ${routes.units} cells have no place in the picture (padding); they are only in what the model saw.`;
 }
 
 // Corner to corner in the units of the view box; strokes lie inside the cell so that neighbours do not mix.
 function buildCell([left, top, right, bottom]) {
   const [width, height] = [right - left, bottom - top];
-  const line = Math.min(width, height) * 0.05;
-  const cell = svgElement('g', { class: 'cell', role: 'option', 'aria-selected': 'false' });
+  const side = Math.min(width, height);
+  const line = side * 0.05;
+  const cell = svgElement('g', { class: 'cell' });
   const area = { x: round(left), y: round(top), width: round(width), height: round(height) };
   const inner = {
     x: round(left + line / 2), y: round(top + line / 2), width: round(width - line), height: round(height - line),
@@ -134,32 +119,18 @@ function buildCell([left, top, right, bottom]) {
     svgElement('rect', { class: 'hatch', ...area }),
     svgElement('rect', { class: 'foot', ...area, y: round(bottom - height * 0.16), height: round(height * 0.16) }),
     svgElement('rect', { class: 'frame', ...inner, 'stroke-width': round(line) }),
+    svgElement('path', { class: 'corner', d: corner(right, top, side * 0.28), 'stroke-width': round(line / 2) }),
     svgElement('text', {
       x: round((left + right) / 2),
       y: round((top + bottom) / 2),
-      'font-size': round(Math.min(width, height) * 0.38),
-      'stroke-width': round(Math.min(width, height) * 0.07),
+      'font-size': round(side * 0.38),
+      'stroke-width': round(side * 0.07),
     }),
   );
   return cell;
 }
 
-function cellPatterns(side) {
-  const patterns = svgElement('defs');
-  const hatch = svgElement('pattern', {
-    id: 'cell-hatch',
-    width: round(side / 5),
-    height: round(side / 5),
-    patternUnits: 'userSpaceOnUse',
-    patternTransform: 'rotate(45)',
-  });
-  hatch.append(
-    svgElement('rect', { width: round(side / 5), height: round(side / 5), fill: '#ffffff', 'fill-opacity': 0.55 }),
-    svgElement('rect', { width: round(side / 12), height: round(side / 5), fill: '#000000', 'fill-opacity': 0.85 }),
-  );
-  patterns.append(hatch);
-  return patterns;
-}
+const corner = (right, top, size) => `M${round(right - size)} ${round(top)}H${round(right)}V${round(top + size)}Z`;
 
 function outside(size, [left, top, right, bottom]) {
   const whole = `M0 0H${size.width}V${size.height}H0Z`;
@@ -170,21 +141,41 @@ function outside(size, [left, top, right, bottom]) {
   });
 }
 
-// A copy that carries the drawn colours itself, because a file has no style sheet.
-function frozenCopy(element) {
-  const copy = element.cloneNode(false);
-  for (const name of ['class', 'tabindex', 'style', 'role', 'aria-selected']) copy.removeAttribute(name);
-  if (element instanceof SVGGraphicsElement) {
-    const style = getComputedStyle(element);
-    if (style.display === 'none') return document.createDocumentFragment();
-    const names = ['fill', 'fill-opacity', 'stroke', 'stroke-dasharray', 'paint-order', 'opacity', 'font-family',
-      'font-weight', 'text-anchor', 'dominant-baseline', 'stroke-linejoin'];
-    if (element.tagName !== 'g') for (const name of names) copy.setAttribute(name, style.getPropertyValue(name));
-    else copy.setAttribute('opacity', style.opacity);
+// ---------------------------------------------------------------- over what the model saw
+
+// One square per cell. A cell without a place in the original is a full option here; the others repeat theirs.
+function buildTwins(state) {
+  const { data, columns, routes } = state;
+  const drawn = document.createDocumentFragment();
+  const patterns = svgElement('defs');
+  patterns.append(hatchPattern('twin-hatch', 100));
+  drawn.append(patterns);
+  state.twins = new Map();
+  for (let unit = 0; unit < routes.units; unit++) {
+    if (columns.grid_row[unit] < 0) continue;
+    const [left, top] = [columns.grid_col[unit] * 100, columns.grid_row[unit] * 100];
+    const twin = svgElement('g', { class: 'twin' });
+    twin.append(
+      svgElement('rect', { class: 'tint', x: left, y: top, width: 100, height: 100 }),
+      svgElement('rect', { class: 'hatch', x: left, y: top, width: 100, height: 100 }),
+      svgElement('rect', { class: 'frame', x: left + 4, y: top + 4, width: 92, height: 92, 'stroke-width': 8 }),
+    );
+    if (state.elements.has(unit)) {
+      twin.dataset.of = unit;
+      state.twins.set(unit, twin);
+    } else state.elements.set(unit, asOption(twin, state.elements.size === 0));
+    drawn.append(twin);
   }
-  if (element.tagName === 'text') copy.textContent = element.textContent;
-  else for (const child of element.children) copy.append(frozenCopy(child));
-  return copy;
+  const overlay = state.part('twins');
+  overlay.setAttribute('viewBox', `0 0 ${data.cols * 100} ${data.rows * 100}`);
+  overlay.replaceChildren(drawn);
+  const options = { role: 'listbox', 'aria-multiselectable': 'true', 'aria-label': 'Cells as the model saw them' };
+  const isOwn = overlay.querySelector('[role=option]') !== null; // else it only repeats what stands on the left
+  overlay.setAttribute('aria-hidden', String(!isOwn));
+  for (const [name, value] of Object.entries(options)) {
+    if (isOwn) overlay.setAttribute(name, value);
+    else overlay.removeAttribute(name);
+  }
 }
 
 export default function (component) {

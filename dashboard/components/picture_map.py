@@ -12,37 +12,43 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.figures.picture_map import PictureMap
+from analysis.figures.route_changes import RouteChanges
 from analysis.figures.theme import FocusPalette
-from dashboard.components.route_map import (
-    MapChoice,
-    build_skeleton,
-    hear_choice,
-    read_script,
-    read_style,
-    shared_payload,
-)
+from analysis.selection import Selection
+from dashboard.components.route_map import build_skeleton, draw_map, read_script, read_style
 from uoe_model.result import ImageInput
 
 LOSSLESS_PIXELS: Final = 256 * 256  # larger pictures travel as JPEG
+PICTURE_HEIGHT_PX: Final = 300
 
 _OPTIONS: Final = """
-    <label><input class="model" type="checkbox"> what the model saw</label>
+    <label><input class="model" type="checkbox" checked> what the model saw</label>
     <label>tint <input class="tint-slider" type="range" min="0" max="100" value="45"></label>
 """
 _BODY: Final = """
-  <div class="stage">
-    <img class="picture" alt="The picture that was run">
-    <svg class="overlay body" role="listbox" aria-label="Cells of the picture, coloured by expert"
-         preserveAspectRatio="xMinYMin meet"></svg>
+  <div class="frames">
+    <div class="stage">
+      <img class="picture" alt="The picture that was run">
+      <svg class="overlay body" role="listbox" aria-multiselectable="true" preserveAspectRatio="xMinYMin meet"
+           aria-label="Cells of the picture, coloured by expert"></svg>
+    </div>
+    <figure class="saw">
+      <div class="pane">
+        <img class="seen" alt="The picture as the model saw it">
+        <svg class="twins" aria-hidden="true"></svg>
+      </div>
+      <figcaption class="quiet">what the model saw</figcaption>
+    </figure>
   </div>
-  <p class="hidden-cells quiet"></p>
+  <div class="film" role="toolbar" aria-label="Layers of this block"></div>
+  <p class="hidden-cells quiet" hidden></p>
 """
 
 _mount = st.components.v2.component(
     "uoe_picture_map",
     html=build_skeleton(options=_OPTIONS, body=_BODY),
     css=read_style("picture_map"),
-    js=read_script("picture_map"),
+    js=read_script("svg.js", "film_strip.js", "picture_map.js"),
 )
 
 
@@ -63,25 +69,26 @@ def picture_map(
     cells: PictureMap,
     pictures: PictureFiles,
     palettes: Mapping[int, FocusPalette],
+    selection: Selection,
     *,
     key: str,
     version: str,
-    name: str = "picture",
-    site_id: int | None = None,
-    unit_id: int | None = None,
-    expert_id: int | None = None,
-) -> MapChoice | None:
-    """Draw the picture map and say what the visitor chose on it; see `token_map` for the arguments.
-
-    Returns:
-        None when the trace has no sites.
-    """
-    sent = shared_payload(
-        palettes=palettes, version=version, name=name, site_id=site_id, unit_id=unit_id, expert_id=expert_id
+    height_px: int = PICTURE_HEIGHT_PX,
+    changes: RouteChanges | None = None,
+) -> Selection:
+    """Draw the picture map, no higher than `height_px` with its film strip; see `token_map` for the arguments."""
+    packed = cells.packed(channel=key, version=version, original=pictures.original, model=pictures.model)
+    return draw_map(
+        _mount,
+        packed,
+        cells.routes,
+        palettes,
+        selection,
+        key=key,
+        version=version,
+        height_px=height_px,
+        changes=changes,
     )
-    data = cells.payload() | sent | {"picture": pictures.original, "model_picture": pictures.model}
-    result = _mount(key=key, data=data, default={"choice": None}, on_choice_change=lambda: None)
-    return hear_choice(result.choice, cells.routes, key=key, version=version, site_id=site_id, unit_id=unit_id)
 
 
 def _data_url(pixels: NDArray[np.uint8]) -> str:

@@ -1,69 +1,94 @@
-// Shared by the maps: packed columns, the route of a unit in words and data attributes, text made visible.
-// Text of the input enters the page and the files through textContent only.
+// Shared by the maps: the route of a unit, in words and data attributes.
 
-const ROW_DROPPED = 1;
-const ROW_INHERITED = 2;
-
-function unpack({ array, base64 }) {
-  const kinds = { Uint8Array, Uint16Array, Uint32Array, Int16Array, Int32Array, Float32Array };
-  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  return new kinds[array](bytes.buffer);
-}
-
-function readRoutes(packed) {
-  const columns = ['row_start', 'expert', 'gate', 'score', 'flags', 'status', 'first_expert'];
-  const routes = { sites: packed.sites, statuses: packed.statuses };
-  for (const name of columns) routes[name] = unpack(packed[name]);
-  routes.units = packed.sites.length ? routes.status.length / packed.sites.length : 0;
-  return routes;
+function readRoutes({ columns, sites, units }) {
+  const { requested, dropped, expert } = columns;
+  const start = new Uint32Array(requested.length + 1);
+  const first = new Int32Array(requested.length).fill(-1);
+  const status = new Array(requested.length);
+  for (let place = 0; place < requested.length; place++) {
+    const end = start[place] + requested[place];
+    let kept = 0;
+    for (let row = start[place]; row < end; row++) {
+      if (bitAt(dropped, row)) continue;
+      if (!kept) first[place] = expert[row];
+      kept += 1;
+    }
+    start[place + 1] = end;
+    if (!requested[place]) status[place] = 'unrouted';
+    else if (!kept) status[place] = 'dropped';
+    else status[place] = kept < requested[place] ? 'partly dropped' : 'kept';
+  }
+  return { columns, sites, units, start, first, status };
 }
 
 function routeOf(routes, site, unit) {
-  const place = site * routes.units + unit;
+  const { columns, start, first, status, units } = routes;
+  const place = site * units + unit;
   const rows = [];
-  for (let row = routes.row_start[place]; row < routes.row_start[place + 1]; row++) {
+  for (let row = start[place]; row < start[place + 1]; row++) {
     rows.push({
-      expert: routes.expert[row],
-      gate: routes.gate[row],
-      score: routes.score[row],
-      dropped: (routes.flags[row] & ROW_DROPPED) !== 0,
-      inherited: (routes.flags[row] & ROW_INHERITED) !== 0,
+      expert: columns.expert[row],
+      gate: shareAt(columns.gate, row),
+      score: shareAt(columns.score, row),
+      dropped: bitAt(columns.dropped, row) === 1,
+      inherited: bitAt(columns.inherited, row) === 1,
     });
   }
-  return { status: routes.statuses[routes.status[place]], expert: routes.first_expert[place], rows };
+  return { status: status[place], expert: first[place], rows, margin: shareAt(columns.margin, place) };
 }
+
+// ---------------------------------------------------------------- what changed since the pinned run
+
+function readChanges(packed, routes) {
+  if (!packed) return null;
+  const { columns, has_before: hasBefore } = readBase64(packed);
+  const before = new Map(); // place -> experts that kept the unit in run A
+  let count = 0;
+  let row = 0;
+  for (let place = 0; place < routes.status.length; place++) {
+    if (!bitAt(columns.changed, place)) continue;
+    const kept = [];
+    for (const end = row + (hasBefore ? columns.requested[count] : 0); row < end; row++) {
+      if (!bitAt(columns.dropped, row)) kept.push(columns.expert[row]);
+    }
+    before.set(place, hasBefore ? kept : null);
+    count += 1;
+  }
+  return before;
+}
+
+const isChanged = (state, unit) => state.changes?.has(state.site * state.routes.units + unit) ?? false;
+
+function changeInWords(state, unit, route) {
+  const before = state.changes?.get(state.site * state.routes.units + unit);
+  if (before === undefined) return null;
+  if (before === null) return 'It went another way in run A.';
+  const name = (experts) => experts.map((expert) => `E${expert}`).join(' ') || 'none';
+  return `A: ${name(before)} → B: ${name(keptBy(route))}`;
+}
+
+// ---------------------------------------------------------------- words
+
+const keptBy = (route) => route.rows.filter((row) => !row.dropped).map((row) => row.expert);
 
 function describe(route) {
   const full = route.rows.filter((row) => row.dropped).map((row) => `E${row.expert}`).join(' ');
   if (route.status === 'unrouted') return 'unrouted, no expert asked';
   if (route.status === 'dropped') return `dropped, ${full} full`;
-  const kept = route.rows.filter((row) => !row.dropped).map((row) => `E${row.expert}`).join(' ');
+  const kept = keptBy(route).map((expert) => `E${expert}`).join(' ');
   return route.status === 'kept' ? `kept by ${kept}` : `partly dropped, kept by ${kept}, ${full} full`;
 }
 
 // What browser tests and screen readers find on every unit.
-function annotate(element, unit, route, label) {
-  element.dataset.unit = unit;
-  element.dataset.status = route.status;
-  element.dataset.expert = route.expert;
-  element.dataset.experts = route.rows.map((row) => row.expert).join(' ');
-  element.dataset.kept = route.rows.filter((row) => !row.dropped).map((row) => row.expert).join(' ');
-  element.setAttribute('aria-label', `${label}, ${describe(route)}`);
-}
-
-function visible(text) {
-  const named = { '\n': '⏎', '\r': '␍', '\t': '⇥' };
-  let shown = text.replace(/[\u0000-\u001f\ufffe\uffff]/g, (letter) => {
-    return named[letter] ?? (letter < ' ' ? String.fromCharCode(0x2400 + letter.charCodeAt(0)) : '\ufffd');
-  });
-  shown = shown.replace(/^ +/, (spaces) => '·'.repeat(spaces.length));
-  if (/^\p{M}/u.test(shown)) shown = '◌' + shown;
-  return shown || '∅';
-}
-
-function make(name, className, text) {
-  const element = document.createElement(name);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
+function annotate(state, element, unit, route, label) {
+  const { dataset } = element;
+  const changed = isChanged(state, unit);
+  dataset.unit = unit;
+  dataset.status = route.status;
+  dataset.expert = route.expert;
+  dataset.experts = route.rows.map((row) => row.expert).join(' ');
+  dataset.kept = keptBy(route).join(' ');
+  if (changed) dataset.changed = '';
+  else if ('changed' in dataset) delete dataset.changed;
+  element.setAttribute('aria-label', `${label}, ${describe(route)}${changed ? ', changed since run A' : ''}`);
 }

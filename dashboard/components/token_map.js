@@ -4,12 +4,8 @@ const PAGE_UNITS = 4096;
 
 const tokenDrawing = {
   build(state) {
-    const { data } = state;
-    state.columns = {};
-    for (const name of ['part', 'parts', 'position', 'example', 'token_id', 'loss', 'output_probability', 'is_decoded']) {
-      state.columns[name] = unpack(data[name]);
-    }
-    state.page = state.unit === null ? 0 : Math.floor(state.unit / PAGE_UNITS);
+    buildSteps(state);
+    state.page = state.units.length ? Math.floor(state.units.at(-1) / PAGE_UNITS) : 0;
     buildPage(state);
   },
 
@@ -17,29 +13,40 @@ const tokenDrawing = {
     state.part('before').onclick = () => turnPage(state, state.page - 1);
     state.part('after').onclick = () => turnPage(state, state.page + 1);
     state.part('numbers').onchange = (event) => state.root.classList.toggle('numbered', event.target.checked);
+    listenToSteps(state);
   },
 
   recolour(state) {
+    const colours = coloursOf(state);
+    writeColours(state, colours);
     for (const [unit, element] of state.elements) {
       const route = routeOf(state.routes, state.site, unit);
-      annotate(element, unit, route, nameOf(state, unit));
-      paint(element, route.expert, state);
-      element.lastChild.textContent = route.expert < 0 ? '' : String(route.expert);
+      annotate(state, element, unit, route, nameOf(state, unit));
+      element.classList.toggle('neutral', route.expert >= 0 && !colours[route.expert]);
     }
   },
 
-  element(state, unit) {
+  marks(state, unit) {
+    const element = state.elements.get(unit);
+    return element ? [element] : [];
+  },
+
+  isHidden: (state, unit) => state.stepOf[unit] > state.step,
+
+  // Bring a unit into sight without moving the page around the map.
+  show(state, unit) {
     const page = Math.floor(unit / PAGE_UNITS);
     if (page !== state.page && unit < state.routes.units) turnPage(state, page);
-    return state.elements.get(unit);
+    if (state.stepOf[unit] > state.step) chooseStep(state, state.stepOf[unit]);
+    bringIntoSight(state, unit);
   },
 
   neighbour(state, element, key) {
     const unit = Number(element.dataset.unit);
     const first = state.page * PAGE_UNITS;
-    const last = Math.min(first + PAGE_UNITS, state.routes.units) - 1;
+    const last = Math.min(first + PAGE_UNITS, lastShown(state) + 1) - 1;
     const steps = { ArrowRight: unit + 1, ArrowLeft: unit - 1, Home: first, End: last };
-    if (key in steps) return state.elements.get(steps[key]) ?? null;
+    if (key in steps) return shownElement(state, steps[key]);
     if (key === 'ArrowDown') return lineNeighbour(state, element, 1);
     if (key === 'ArrowUp') return lineNeighbour(state, element, -1);
     return undefined;
@@ -63,22 +70,37 @@ const tokenDrawing = {
     lines.push(where.join(' · '));
     return { heading: nameOf(state, unit), lines };
   },
-
-  async file(state) {
-    const frame = state.root.getBoundingClientRect();
-    const body = state.part('body');
-    const legend = state.part('legend');
-    const top = legend.getBoundingClientRect().top;
-    const titleHeight = 28;
-    const style = getComputedStyle(state.root);
-    const height = titleHeight + body.getBoundingClientRect().top - top + body.scrollHeight + 8;
-    const drawn = fileFrame(state, frame.width, height);
-    for (const chip of legend.querySelectorAll('.key')) copyChip(drawn, chip, -frame.left, titleHeight - top);
-    const dy = titleHeight - top + body.scrollTop;
-    for (const element of body.querySelectorAll('.token, .cut')) copyDrawn(drawn, element, -frame.left, dy);
-    return drawn;
-  },
 };
+
+// Colours as rules of a style sheet: tokens of one expert share one computed style, which inline styles prevent.
+function writeColours(state, colours) {
+  const home = state.root.getRootNode();
+  if (!state.sheet) {
+    state.sheet = new CSSStyleSheet();
+    home.adoptedStyleSheets = [...home.adoptedStyleSheets, state.sheet];
+  }
+  const rules = Object.entries(colours).map(([expert, colour]) => `.token[data-expert="${expert}"] { --fill: ${colour}; }`);
+  state.sheet.replaceSync(`.token[data-expert="-1"] { --fill: transparent; } ${rules.join(' ')}`);
+}
+
+function bringIntoSight(state, unit) {
+  const body = state.part('body');
+  const [box, frame] = [state.elements.get(unit)?.getBoundingClientRect(), body.getBoundingClientRect()];
+  if (box && (box.top < frame.top || box.bottom > frame.bottom)) {
+    body.scrollTop += box.top - frame.top - frame.height / 3;
+  }
+}
+
+function shownElement(state, unit) {
+  const element = state.elements.get(unit);
+  return element && !element.classList.contains('later') ? element : null;
+}
+
+function lastShown(state) {
+  let unit = state.routes.units - 1;
+  while (state.stepOf[unit] > state.step) unit -= 1;
+  return unit;
+}
 
 function nameOf(state, unit) {
   const { part, parts } = state.columns;
@@ -114,15 +136,18 @@ function buildPage(state) {
     element.setAttribute('role', 'option');
     element.setAttribute('aria-selected', 'false');
     element.setAttribute('tabindex', unit === first ? '0' : '-1');
+    element.dataset.unit = unit;
     const piece = columns.parts[unit] > 1 ? `${columns.part[unit] + 1}/${columns.parts[unit]}` : '';
     const ends = columns.part[unit] === 0 && text.endsWith('\n'); // the last line break stands behind the token
     const shown = columns.part[unit] > 0 ? '' : visible(text).replace(/⏎/g, '⏎\n').replace(/\n$/, '');
-    element.append(make('span', 'text', shown), make('span', 'piece', piece), make('span', 'number'));
+    element.textContent = shown;
+    if (piece) element.append(make('span', 'piece', piece));
     drawn.append(element);
     if (ends) drawn.append(document.createElement('br'));
     state.elements.set(unit, element);
   }
   state.part('body').replaceChildren(drawn);
+  hideLater(state);
   state.part('body').scrollTop = 0;
   state.part('pager').hidden = total <= PAGE_UNITS;
   const number = (value) => value.toLocaleString('en-US');
@@ -139,7 +164,7 @@ function lineNeighbour(state, element, direction) {
   let bestTop = null;
   let bestGap = Infinity;
   let unit = Number(element.dataset.unit) + direction;
-  for (let next = state.elements.get(unit); next; unit += direction, next = state.elements.get(unit)) {
+  for (let next = shownElement(state, unit); next; unit += direction, next = shownElement(state, unit)) {
     const box = next.getClientRects()[0];
     if (!box || Math.abs(box.top - here.top) < 4) continue;
     if (bestTop !== null && Math.abs(box.top - bestTop) >= 4) break;

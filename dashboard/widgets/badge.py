@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from dashboard.state import ShownRun
+from analysis.recorded_run import RecordedRun
 from dashboard.widgets.words import plain_markdown
 
 TRAINED: str = "trained"
 
 
-def render_training_warning(run: ShownRun) -> None:
+def render_training_warning(run: RecordedRun) -> None:
     """Say so when the weights are random, or when nobody knows."""
     training = run.trace.run.notes.get("training", "")
     if training == "untrained":
@@ -21,18 +21,22 @@ def render_training_warning(run: ShownRun) -> None:
         st.warning(f"How far this model was trained is **unknown**{detail}.", icon=":material/warning:")
 
 
-def render_badge(run: ShownRun) -> None:
+def render_badge(run: RecordedRun) -> None:
     """Draw the result of the self-check, which unfolds to its questions."""
     checks = run.trace.run.self_check
     passed = [check for check in checks if check.passed]
-    if not checks:
-        st.info("Capture: no self-check was recorded in this trace.", icon=":material/help:")
-        return
     is_good = len(passed) == len(checks)
-    label = f"Capture: {'all self-checks passed' if is_good else 'SELF-CHECK FAILED'}, {len(passed)} of {len(checks)}"
-    with st.expander(
-        label, icon=":material/verified:" if is_good else ":material/error_outline:", expanded=not is_good
-    ):
+    if not checks:
+        label, icon = "capture not checked", ":material/help:"
+    elif is_good:
+        label, icon = f"capture {len(passed)} of {len(checks)}", ":material/verified:"
+    else:
+        label, icon = f"CAPTURE FAILED {len(checks) - len(passed)} of {len(checks)}", ":material/error_outline:"
+    with st.popover(label, icon=icon, type="tertiary", key="badge"):
+        if not checks:
+            st.markdown("No self-check was recorded in this trace.")
+            return
+        st.markdown("The capture asks about itself whether its tables agree with each other and with the model.")
         st.dataframe(
             {
                 "Check": [check.name for check in checks],
@@ -42,3 +46,5 @@ def render_badge(run: ShownRun) -> None:
             hide_index=True,
             key="self_check",
         )
+    if checks and not is_good:
+        st.error("The capture contradicts itself: do not trust what is shown.", icon=":material/error_outline:")

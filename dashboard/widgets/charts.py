@@ -1,17 +1,18 @@
-"""A chart with its two ways out: the figure through its own camera button, its table as CSV."""
+"""A view on the page: its figure, and the way to its files."""
 
 from collections.abc import Callable
 from typing import Final, Literal
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
-from analysis.figures.theme import ThemeName, chart_config
+from analysis.exhibit import Exhibit
+from analysis.figures.theme import ThemeName
+from analysis.views import VIEWS, missing
+from dashboard import cache
+from dashboard.state import page_state
 
-FORMATS: Final = ("SVG", "PNG")
-FORMAT_KEY: Final = "image_format"
-NO_ROOM: Final = ("zoom2d", "pan2d", "zoomIn2d", "zoomOut2d")  # dragging zooms, a double click undoes it
+CONFIG: Final = {"displaylogo": False, "displayModeBar": False}  # files are made under Export
 
 
 def page_theme() -> ThemeName:
@@ -19,46 +20,25 @@ def page_theme() -> ThemeName:
     return "dark" if st.context.theme.type == "dark" else "light"
 
 
-def render_format_picker() -> None:
-    """Let the visitor choose what the camera buttons of the charts save."""
-    st.session_state.setdefault(FORMAT_KEY, FORMATS[0])
-    st.segmented_control(
-        "Charts are saved as",
-        FORMATS,
-        key=FORMAT_KEY,
-        required=True,
-        persist_state="session",
-        help="The camera button above each chart saves it in this format. SVG is vector graphics, PNG three times the "
-        "size on screen. Maps have their own SVG and PNG buttons.",
-    )
-
-
-def render_chart(
-    figure: go.Figure,
-    rows: pd.DataFrame,
-    *,
-    name: str,
-    alt: str,
-    on_select: Callable[[], None] | Literal["ignore"] = "ignore",
-) -> None:
-    """Draw a figure of a run and the button that saves the table it was drawn from.
-
-    Args:
-        name: key of the chart, and name of the files.
-        alt: what the chart shows, for those who cannot see it.
-    """
-    config = chart_config(f"uoe-{name}", "png" if st.session_state.get(FORMAT_KEY) == "PNG" else "svg")
-    config["modeBarButtonsToRemove"] = [*config["modeBarButtonsToRemove"], *NO_ROOM]
+def render_view(exhibit: Exhibit, name: str, *, on_select: Callable[[], None] | Literal["ignore"] = "ignore") -> None:
+    """Draw the figure of a view, or say why there is none."""
+    view = VIEWS[name]
+    if view.figure is None:
+        raise ValueError(f"{name} is drawn by its own element")
+    if reason := missing(exhibit, name):
+        st.info(reason, icon=":material/block:")
+        return
+    build, theme = view.figure, page_theme()
+    figure = cache.part(_identity(exhibit), f"{name} {theme}", lambda: build(exhibit, theme))
     st.plotly_chart(
         figure,
         theme=None,
         key=f"chart_{name}",
-        config=config,
+        config=CONFIG,
         on_select=on_select,
         selection_mode="points",
-        alt=alt,
+        alt=view.caption(exhibit),
     )
-    render_csv(rows, name=name, label="CSV of this figure")
 
 
 def render_csv(rows: pd.DataFrame, *, name: str, label: str) -> None:
@@ -73,3 +53,11 @@ def render_csv(rows: pd.DataFrame, *, name: str, label: str) -> None:
         type="tertiary",
         icon=":material/download:",
     )
+
+
+def _identity(exhibit: Exhibit) -> str:
+    """A text that differs whenever a figure of the exhibit may differ."""
+    showing = page_state().showing
+    key = "" if showing is None else showing.key
+    value = "" if exhibit.routing_value is None else str(id(exhibit.routing_value))
+    return f"{key} {exhibit.index} {exhibit.selection} {exhibit.options} {id(exhibit.pinned)} {value}"

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Final
 
+import streamlit as st
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Deviation:
@@ -55,8 +57,10 @@ DEVIATIONS: Final = (
         number=5,
         title="Causal means causal",
         defects="M1, M2, M4",
-        here="A language model admits by position: later tokens change nothing earlier, and cached decoding equals the "
-        "full pass.",
+        here=(
+            "A language model admits by position: later tokens change nothing earlier, and cached decoding equals the "
+            "full pass."
+        ),
         released="Routing looks at the whole batch and at the future, and the mask with memory is wrong.",
     ),
     Deviation(
@@ -70,8 +74,28 @@ DEVIATIONS: Final = (
         number=7,
         title="All experts together are the dense block",
         defects="",
-        here="With every expert chosen, no capacity and gate 1, a block equals its dense counterpart to 1e-5. Its "
-        "output bias is added once, to units that at least one expert kept.",
+        here=(
+            "With every expert chosen, no capacity and gate 1, a block equals its dense counterpart to 1e-5. Its "
+            "output bias is added once, to units that at least one expert kept."
+        ),
         released="Capacity is half of the sequence even then, so half of the requests of every expert are lost.",
     ),
 )
+
+
+def render_deviations() -> None:
+    """Draw the list of deviations."""
+    st.markdown(
+        f"These models follow the design of [Union of Experts]({PAPER_URL}) but not the authors' released code. The "
+        "defects of that code have our ids (L: its long-range arena model, M: its language model)."
+    )
+    st.table(
+        {
+            "Decision": [f"{deviation.number}. {deviation.title}" for deviation in DEVIATIONS],
+            "Repairs": [deviation.defects or "–" for deviation in DEVIATIONS],
+            "Here": [deviation.here for deviation in DEVIATIONS],
+            "Released code": [deviation.released for deviation in DEVIATIONS],
+        },
+        border="horizontal",
+        hide_index=True,
+    )

@@ -1,93 +1,74 @@
-"""The input panel: model, text or picture or trace, what to change about the routing, and Run."""
+"""The input panel: model, texts or pictures or a saved file, how to generate and route, and Run."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import streamlit as st
 
+from analysis.text_rows import TABLE_ENDINGS, is_table, read_text_rows
 from dashboard.models import Catalogue, Kind, ModelEntry
-from dashboard.samples import IMAGE_SAMPLES, TEXT_SAMPLES, Sample
-from dashboard.settings import (
-    DEFAULT_NEW_TOKENS,
-    MAX_NEW_TOKENS,
-    MAX_PICTURE_UPLOAD_MB,
-    MAX_TEXT_UPLOAD_MB,
-    MAX_TRACE_BYTES,
-    MAX_TRACE_UPLOAD_MB,
-)
+from dashboard.samples import IMAGE_SAMPLES, TEXT_SAMPLES
+from dashboard.settings import MAX_INPUTS, MAX_PICTURE_UPLOAD_MB, MAX_TEXT_UPLOAD_MB, MAX_TRACE_UPLOAD_MB
+from dashboard.showing import Showing, open_file
 from dashboard.state import PageState
-from dashboard.widgets.knobs import render_knobs
+from dashboard.widgets.knobs import render_generation, render_knobs
+from dashboard.widgets.words import plain_name
 from dashboard.worker import RoutingChanges, RunRequest
 from uoe_model.errors import CheckpointError, InputError
 from uoe_model.processors.text_input import check_text, decode_text
-from uoe_model.trace import RoutingTrace
-from uoe_model.trace_io import load_trace
+
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 TEXT: Final = "Text"
-TEXT_FILE: Final = "File"
-PICTURE: Final = "Picture"
-TRACE: Final = "Trace"
-SOURCES: Final = (TEXT, TEXT_FILE, PICTURE, TRACE)
+FILES: Final = "Files"
+PICTURES: Final = "Images"
+SAVED: Final = "Saved"
+SOURCES: Final = (TEXT, FILES, PICTURES, SAVED)
 
 NO_SAMPLE: Final = "none"
-_KINDS: Final[dict[str, Kind]] = {TEXT: "text", TEXT_FILE: "text", PICTURE: "image"}
+MAX_TITLE: Final = 36  # letters of a typed text that name it
+_KINDS: Final[dict[str, Kind]] = {TEXT: "text", FILES: "text", PICTURES: "image"}
 
 
-def render_input_panel(found: Catalogue, state: PageState) -> RunRequest | tuple[RoutingTrace, str] | None:
+def render_input_panel(found: Catalogue, state: PageState) -> RunRequest | Showing | None:
     """Draw the panel.
 
     Returns:
-        What was asked for in this rerun: a run, or a trace from a file with its name; None if nothing was.
+        What was asked for in this rerun: runs, or what a saved file shows; None if nothing was.
 
     Raises:
         UoEError: what was asked for cannot be used.
     """
     st.session_state.setdefault("source", TEXT)
-    source = st.segmented_control("Input", SOURCES, key="source", required=True, persist_state="session")
-    if source == TRACE:
-        return _render_trace_input()
-    kind = _KINDS[source or TEXT]
+    source = st.segmented_control("Input", SOURCES, key="source", required=True, persist_state="session") or TEXT
+    if source == SAVED:
+        return _render_saved_input()
+    kind = _KINDS[source]
     model = _render_model_picker(found, kind)
-    if source == PICTURE:
+    if source == PICTURES:
         _render_picture_input()
-    elif source == TEXT_FILE:
-        _upload("Text file", "text_file", MAX_TEXT_UPLOAD_MB, "UTF-8 text of any name; the content decides.")
+    elif source == FILES:
+        _render_text_files()
     else:
         _render_text_input()
-    place_of_run = st.container()
-    new_tokens = 0
-    if kind == "text":
-        st.session_state.setdefault("new_tokens", DEFAULT_NEW_TOKENS)
-        new_tokens = int(
-            st.number_input(
-                "Tokens to generate",
-                min_value=0,
-                max_value=MAX_NEW_TOKENS,
-                key="new_tokens",
-                persist_state="session",
-                help="The model continues the text with its most probable tokens. They are routed too, and shown.",
-            )
-        )
-    changes = render_knobs(model) if model else RoutingChanges()
-    is_asked = place_of_run.button("Run", type="primary", width="stretch", key="run", disabled=model is None)
-    is_asked, state.wants_run = is_asked or state.wants_run, False
+    is_asked = st.button("Run", type="primary", width="stretch", key="run", disabled=model is None)
+    st.session_state["progress_place"] = st.container()
+    changes = RoutingChanges()
+    generation = render_generation(kind)
+    if model is not None:
+        changes = render_knobs(model, state)
     if not is_asked:
         return None
     if model is None:
         raise CheckpointError(f"There is no model for this input ({kind}): start the page with -- --models DIR.")
-    name, content = _read_input(source or TEXT)
-    return RunRequest(model=model, content=content, name=name, max_new_tokens=new_tokens, changes=changes)
+    return RunRequest(model=model, inputs=_read_inputs(source), generation=generation, changes=changes)
 
 
-def choose_sample(sample: Sample, state: PageState) -> None:
-    """Fill the panel with a sample and ask for its run, as a callback before the next rerun."""
-    if sample.kind == "text":
-        st.session_state["source"] = TEXT
-        st.session_state["text_sample"] = sample.title
-        st.session_state["text"] = sample.read_text()
-    else:
-        st.session_state["source"] = PICTURE
-        st.session_state["picture_sample"] = sample.title
-    state.wants_run = True
+def choose_input_of(example: str) -> None:
+    """Turn the panel to the kind of input that an example has, as a callback before the next rerun."""
+    st.session_state["source"] = PICTURES if example == "picture" else TEXT
+    if example == "picture" and st.session_state.get("picture_sample", NO_SAMPLE) == NO_SAMPLE:
+        st.session_state["picture_sample"] = IMAGE_SAMPLES[0].title
 
 
 def _render_model_picker(found: Catalogue, kind: Kind) -> ModelEntry | None:
@@ -98,8 +79,9 @@ def _render_model_picker(found: Catalogue, kind: Kind) -> ModelEntry | None:
         return None
     label = st.selectbox("Model", list(models), key=f"model_{kind}", persist_state="session")
     model = models[label]
-    per_site = f"attention {_routing(model.attention.num_experts, model.attention.top_k)}, " + (
-        f"MLP {_routing(model.mlp.num_experts, model.mlp.top_k)}"
+    per_site = (
+        f"attention {_routing(model.attention.num_experts, model.attention.top_k)}, "
+        + f"MLP {_routing(model.mlp.num_experts, model.mlp.top_k)}"
     )
     context = f", context {model.context} tokens" if kind == "text" else ""
     st.caption(f"{model.num_layers} layers{context}; {per_site}")
@@ -112,6 +94,11 @@ def _routing(num_experts: int, top_k: int) -> str:
 
 def _render_text_input() -> None:
     titles = [sample.title for sample in TEXT_SAMPLES]
+    if "text" not in st.session_state:  # the text of the example that is shown first, ready to be changed and run
+        st.session_state["text"], st.session_state["text_sample"] = TEXT_SAMPLES[0].read_text(), titles[0]
+    st.text_area(
+        "Text", key="text", height=150, placeholder="Type or paste a text, then press Run.", persist_state="session"
+    )
     st.selectbox(
         "Start from a sample",
         [NO_SAMPLE, *titles],
@@ -119,9 +106,6 @@ def _render_text_input() -> None:
         on_change=_fill_in_sample,
         persist_state="session",
         help="  \n".join(f"{s.title}: {s.description} {s.credit}." for s in TEXT_SAMPLES),
-    )
-    st.text_area(
-        "Text", key="text", height=170, placeholder="Type or paste a text, then press Run.", persist_state="session"
     )
 
 
@@ -131,9 +115,29 @@ def _fill_in_sample() -> None:
             st.session_state["text"] = sample.read_text()
 
 
+def _render_text_files() -> None:
+    _upload(
+        "Text files, or a table of texts",
+        "text_file",
+        MAX_TEXT_UPLOAD_MB,
+        f"UTF-8 text of any name, one input each; or a table ({', '.join(TABLE_ENDINGS)}), one input per row. At most "
+        f"{MAX_INPUTS} inputs.",
+    )
+    st.text_input(
+        "Column of the table",
+        key="text_column",
+        placeholder="found by itself",
+        persist_state="session",
+        help="Empty: a column called text, content, prompt, sentence or body, else the first that holds text.",
+    )
+
+
 def _render_picture_input() -> None:
     is_uploaded = _upload(
-        "Picture", "picture_file", MAX_PICTURE_UPLOAD_MB, "JPEG, PNG, WebP or any raster format; the content decides."
+        "Pictures",
+        "picture_file",
+        MAX_PICTURE_UPLOAD_MB,
+        f"JPEG, PNG, WebP or any raster format; the content decides. At most {MAX_INPUTS} pictures.",
     )
     titles = [sample.title for sample in IMAGE_SAMPLES]
     st.selectbox(
@@ -147,36 +151,61 @@ def _render_picture_input() -> None:
 
 
 def _upload(label: str, key: str, max_mb: int, help_text: str) -> bool:
-    return st.file_uploader(label, key=key, max_upload_size=max_mb, help=help_text) is not None
+    files = st.file_uploader(label, key=key, max_upload_size=max_mb, help=help_text, accept_multiple_files=True)
+    return bool(files)
 
 
-def _render_trace_input() -> tuple[RoutingTrace, str] | None:
-    _upload("Saved trace", "trace_file", MAX_TRACE_UPLOAD_MB, "A .zip that Save trace wrote. No model is needed.")
-    if not st.button("Open", type="primary", width="stretch", key="open_trace"):
+def _render_saved_input() -> Showing | None:
+    st.file_uploader(
+        "Run bundle or trace",
+        key="trace_file",
+        max_upload_size=MAX_TRACE_UPLOAD_MB,
+        help="A .zip that Export saved. No model is needed.",
+    )
+    is_asked = st.button("Open", type="primary", width="stretch", key="open_trace")
+    st.session_state["progress_place"] = st.container()
+    if not is_asked:
         return None
     file = st.session_state.get("trace_file")
     if file is None:
-        raise InputError("There is no file yet: choose a saved trace, then press Open.")
+        raise InputError("There is no file yet: choose a run bundle or a saved trace, then press Open.")
     file.seek(0)
-    return load_trace(file, max_bytes=MAX_TRACE_BYTES), plain_name(file.name)
+    return open_file(file, plain_name(file.name))
 
 
-def _read_input(source: str) -> tuple[str, str | bytes]:
-    """Name and content of what is to be run."""
+def _read_inputs(source: str) -> tuple[tuple[str, str | bytes], ...]:
+    """Name and content of everything that is to be run."""
     if source == TEXT:
-        return "text", check_text(st.session_state.get("text") or "")
-    key, missing = ("text_file", "text file") if source == TEXT_FILE else ("picture_file", "picture")
-    file = st.session_state.get(key)
-    if file is not None:
-        data: bytes = file.getvalue()
-        return plain_name(file.name), decode_text(data, name=file.name) if source == TEXT_FILE else data
-    if source == PICTURE:
-        for sample in IMAGE_SAMPLES:
-            if sample.title == st.session_state.get("picture_sample"):
-                return sample.file_name, sample.read_bytes()
-    raise InputError(f"There is no {missing} yet: choose one, then press Run.")
+        text = check_text(st.session_state.get("text") or "")
+        return ((_title_of(text), text),)
+    files: list[UploadedFile] = st.session_state.get("text_file" if source == FILES else "picture_file") or []
+    inputs: list[tuple[str, str | bytes]] = []
+    for file in files:
+        inputs += _inputs_of_file(file, source)
+    if not inputs and source == PICTURES:
+        chosen = st.session_state.get("picture_sample")
+        inputs = [(one.file_name, one.read_bytes()) for one in IMAGE_SAMPLES if one.title == chosen]
+    if not inputs:
+        missing = "text file" if source == FILES else "picture"
+        raise InputError(f"There is no {missing} yet: choose one, then press Run.")
+    if len(inputs) > MAX_INPUTS:
+        raise InputError(f"{len(inputs)} inputs were chosen: at most {MAX_INPUTS} run together. Take some away.")
+    return tuple(inputs)
 
 
-def plain_name(name: str) -> str:
-    """A file's name on one line."""
-    return " ".join(name.split()) or "file"
+def _title_of(text: str) -> str:
+    """The first words of a typed text, as its name."""
+    words = " ".join(text[: 4 * MAX_TITLE].split())
+    return words if len(words) <= MAX_TITLE else words[: MAX_TITLE - 1].rstrip() + "…"
+
+
+def _inputs_of_file(file: Any, source: str) -> list[tuple[str, str | bytes]]:
+    data: bytes = file.getvalue()
+    name = plain_name(file.name)
+    if source == PICTURES:
+        return [(name, data)]
+    if not is_table(name):
+        return [(name, decode_text(data, name=name))]
+    column = str(st.session_state.get("text_column") or "").strip() or None
+    rows, _ = read_text_rows(data, name=name, max_rows=MAX_INPUTS, column=column)
+    return [(f"{name} row {row}", text) for row, text in zip(rows["row"], rows["text"], strict=True)]

@@ -1,89 +1,71 @@
-"""The map of a run: tokens, or cells over their picture; it holds the site selector of the page."""
+"""The map of the run on show: tokens, or cells over their picture; it holds the site selector of the page."""
 
 from typing import Final
 
 import streamlit as st
 
-from analysis.figures.picture_map import build_picture_map
-from analysis.figures.theme import FocusPalette, site_palettes
-from analysis.figures.token_map import build_token_map
-from analysis.tables import units_table
-from analysis.utilisation import expert_load
+from analysis.exhibit import Exhibit
+from analysis.run_maps import NO_PICTURE, picture_map_of, route_changes_of, routes_of, token_map_of
 from dashboard import cache
 from dashboard.components.picture_map import PictureFiles, encode_pictures, picture_map
+from dashboard.components.route_map import heard_selection, skip_choice
 from dashboard.components.token_map import token_map
-from dashboard.state import PageState, ShownRun
-from uoe_model.result import ImageInput, TextInput
+from dashboard.state import PageState
+from uoe_model.result import ImageInput
 
-MAP_KEYS: Final = ("token_map", "picture_map")
+TOKEN_MAP: Final = "token_map"
+PICTURE_MAP: Final = "picture_map"
+MAP_PX: Final = 300
 BLANK: Final = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
 """One white pixel, in the place of a picture that a trace does not hold."""
 
 
-def tell_maps(state: PageState) -> None:
-    """Make the selection of the page the choice of the maps, before they are drawn: theirs would be older."""
-    for key in MAP_KEYS:
-        if key in st.session_state:
-            st.session_state[key] = {"choice": {"site": state.site_id, "unit": state.unit_id}}
+def hear_map(exhibit: Exhibit, state: PageState, *, version: str) -> bool:
+    """Take over what the visitor chose on the map, before anything is drawn; say whether there was something."""
+    key = PICTURE_MAP if exhibit.run.is_picture else TOKEN_MAP
+    heard = heard_selection(key, routes_of(exhibit.run), state.selection, version=version)
+    is_new = heard != state.selection
+    state.selection = heard.fitted(exhibit.trace)
+    return is_new
 
 
-def is_picture(run: ShownRun) -> bool:
-    """Whether the units of a run are cells of a picture."""
-    return run.trace.num_units > 0 and bool(run.trace.units.modality[0] == "image")
+def skip_map() -> None:
+    """Forget what was chosen on the maps: something else was selected after it."""
+    for key in (TOKEN_MAP, PICTURE_MAP):
+        skip_choice(key)
 
 
-def render_map(run: ShownRun, state: PageState) -> None:
-    """Draw the map and take over what the visitor chose on it."""
-    palettes = cache.part(run, "palettes", lambda: site_palettes(cache.table(run, expert_load)))
-    if is_picture(run):
-        _render_picture_map(run, state, palettes)
+def render_map(exhibit: Exhibit, *, version: str) -> None:
+    """Draw the map.
+
+    Args:
+        version: identity of the run.
+    """
+    changes = route_changes_of(exhibit)
+    if not exhibit.run.is_picture:
+        token_map(
+            token_map_of(exhibit.run),
+            exhibit.palettes,
+            exhibit.selection,
+            key=TOKEN_MAP,
+            version=version,
+            height_px=MAP_PX,
+            changes=changes,
+        )
+        return
+    picture = exhibit.run.input
+    if isinstance(picture, ImageInput):
+        files = cache.part(version, "pictures", lambda: encode_pictures(picture))
     else:
-        _render_token_map(run, state, palettes)
-
-
-def _render_token_map(run: ShownRun, state: PageState, palettes: dict[int, FocusPalette]) -> None:
-    source = run.input.text if isinstance(run.input, TextInput) else None
-    tokens = cache.part(run, "token_map", lambda: build_token_map(run.trace, source_text=source))
-    choice = token_map(
-        tokens,
-        palettes,
-        key=MAP_KEYS[0],
-        version=run.run_id,
-        name="uoe-tokens",
-        site_id=state.site_id,
-        unit_id=state.unit_id,
-        expert_id=state.expert_id,
-    )
-    if choice is not None:
-        _follow(state, choice.site_id, choice.unit_id)
-
-
-def _render_picture_map(run: ShownRun, state: PageState, palettes: dict[int, FocusPalette]) -> None:
-    if isinstance(run.input, ImageInput):
-        picture = run.input
-        width, height = picture.original_width, picture.original_height
-        files = cache.part(run, "pictures", lambda: encode_pictures(picture))
-    else:
-        corners = cache.table(run, units_table)[["box_x1", "box_y1"]].max()
-        width, height = int(corners["box_x1"]), int(corners["box_y1"])
         files = PictureFiles(original=BLANK, model=BLANK)
-        st.caption("A trace holds no picture: only the cells are drawn, where they lay in it.")
-    cells = cache.part(run, "picture_map", lambda: build_picture_map(run.trace, width=width, height=height))
-    choice = picture_map(
-        cells,
+        st.caption(NO_PICTURE)
+    picture_map(
+        picture_map_of(exhibit.run),
         files,
-        palettes,
-        key=MAP_KEYS[1],
-        version=run.run_id,
-        name="uoe-picture",
-        site_id=state.site_id,
-        unit_id=state.unit_id,
-        expert_id=state.expert_id,
+        exhibit.palettes,
+        exhibit.selection,
+        key=PICTURE_MAP,
+        version=version,
+        height_px=MAP_PX,
+        changes=changes,
     )
-    if choice is not None:
-        _follow(state, choice.site_id, choice.unit_id)
-
-
-def _follow(state: PageState, site_id: int, unit_id: int | None) -> None:
-    """Take over a choice; an expert stays selected only at its own site."""
-    state.select(site_id=site_id, unit_id=unit_id, expert_id=state.expert_id if site_id == state.site_id else None)

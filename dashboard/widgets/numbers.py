@@ -5,14 +5,19 @@ from typing import Final
 import pandas as pd
 import streamlit as st
 
+from analysis.exhibit import Exhibit
 from analysis.glossary import TERMS
 from analysis.summary import summary
-from dashboard import cache
-from dashboard.state import ShownRun
+from analysis.views import site_name
 from dashboard.widgets.charts import render_csv
 from dashboard.widgets.words import plain_markdown, write_number
 
 HEADLINES: Final = ("drop_share", "dropped_units", "idle_experts", "load_cv", "entropy")
+
+SHORT: Final = {"entropy": "entropy", "load_cv": "load CV"}  # where the full name does not fit
+
+TOGETHER: Final = str.maketrans(" ", "\N{NO-BREAK SPACE}")
+"""Keeps a value on the line of its name."""
 
 
 def define(term: str) -> str:
@@ -23,30 +28,28 @@ def define(term: str) -> str:
     return f"**{entry.name}**{unit}: {plain_markdown(entry.sentence)}{formula}  \n*{plain_markdown(entry.source)}*"
 
 
-def render_headlines(run: ShownRun) -> None:
-    """Draw five numbers over all sites."""
-    rows = cache.table(run, summary)
-    for column, term in zip(st.columns(len(HEADLINES)), HEADLINES, strict=True):
+def render_headlines(exhibit: Exhibit) -> None:
+    """Draw five numbers over all sites, each with what the test set and chance would give."""
+    rows = exhibit.statistics.table(summary)
+    for column, term in zip(st.columns(len(HEADLINES), gap="small"), HEADLINES, strict=True):
         entry = TERMS[term]
         found = rows[rows["term"] == term]
-        with column:
-            if found.empty:
-                st.metric(entry.name, "–", help=define(term))
-                continue
-            row = found.iloc[0]
-            label = f"{entry.name} (nats)" if entry.unit == "nats" else entry.name
-            st.metric(label, write_number(float(row["value"]), entry.unit), help=define(term))
-            st.caption(_expectation(row, entry.unit))
+        unit = " (nats)" if entry.unit == "nats" else ""
+        value = "–" if found.empty else write_number(float(found.iloc[0]["value"]), entry.unit)
+        expected = "unknown" if found.empty else _expectation(found.iloc[0], entry.unit)
+        with column.container(gap=None):
+            st.markdown(f"**{value}** {SHORT.get(term, entry.name)}{unit}", help=define(term))
+            st.caption(expected)
 
 
-def render_numbers(run: ShownRun, site_id: int, site_name: str) -> None:
+def render_numbers(exhibit: Exhibit) -> None:
     """Draw the whole table, over all sites or for one."""
     everywhere = "all sites"
-    where = st.segmented_control(
-        "Numbers of", [everywhere, site_name], default=everywhere, required=True, key="numbers_of"
-    )
-    is_all = where != site_name
-    rows = cache.table(run, summary) if is_all else cache.table(run, summary, site_ids=(site_id,))
+    name = site_name(exhibit)
+    where = st.segmented_control("Numbers of", [everywhere, name], default=everywhere, required=True, key="numbers_of")
+    is_all = where != name
+    tables = exhibit.statistics
+    rows = tables.table(summary) if is_all else tables.table(summary, site_ids=(exhibit.site_id,))
     st.dataframe(
         pd.DataFrame(
             {
@@ -78,9 +81,10 @@ def render_numbers(run: ShownRun, site_id: int, site_name: str) -> None:
 
 def _expectation(row: "pd.Series[float]", unit: str) -> str:
     if pd.isna(row["reference"]):
-        return "no reference  \n&nbsp;"
+        return "no reference"
     reference, low, high = (write_number(float(row[name]), unit) for name in ("reference", "low", "high"))
-    return f"test set {reference}  \nby chance {low} to {high}"
+    parts = (f"test set {reference},", f"chance {low.removesuffix(' %')}–{high}")
+    return " ".join(part.translate(TOGETHER) for part in parts)
 
 
 def _written(rows: pd.DataFrame, column: str) -> list[str]:

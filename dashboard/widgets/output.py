@@ -1,52 +1,62 @@
-"""What the model said: classes of a picture, or how it read a text and how it would go on."""
+"""What the model said: classes of a picture, or how it read a text and how it would go on; A beside B."""
 
 import streamlit as st
 
-from analysis.figures.candidates import build_candidates_figure, candidate_table
-from analysis.figures.class_bars import build_class_bars_figure, class_table
-from dashboard.state import ShownRun
-from dashboard.widgets.charts import page_theme, render_chart
+from analysis.exhibit import Exhibit
+from analysis.recorded_run import RecordedRun
+from dashboard.widgets.charts import render_view
 from dashboard.widgets.numbers import define
 from dashboard.widgets.words import plain_markdown, write_number
 from uoe_model.result import ClassPrediction, TextPrediction
 
+OUTPUT_PX = 96
 
-def render_output(run: ShownRun) -> None:
+
+def render_output(exhibit: Exhibit) -> None:
     """Draw the model's own output."""
-    prediction = run.prediction
+    prediction = exhibit.run.prediction
     if prediction is None:
         st.info(
             "A trace holds the routes, and for text each token's loss and the model's next token; class probabilities, "
-            "candidates and the continuation are shown for live runs.",
+            "candidates and the continuation are in live runs and run bundles.",
             icon=":material/inventory_2:",
         )
-    elif isinstance(prediction, ClassPrediction):
-        classes = class_table(prediction)
-        render_chart(
-            build_class_bars_figure(classes, theme=page_theme()),
-            classes,
-            name="classes",
-            alt="Probabilities of the model's classes as bars, the most probable first.",
-        )
-    else:
-        _render_text_output(run, prediction)
+        return
+    if isinstance(prediction, TextPrediction):
+        _render_text(exhibit.run, prediction)
+    render_view(exhibit, "output")
 
 
-def _render_text_output(run: ShownRun, prediction: TextPrediction) -> None:
-    loss, bits = st.columns(2)
-    loss.metric("loss of the input (nats)", write_number(prediction.mean_loss, "nats"), help=define("loss"))
-    bits.metric("bits per byte", write_number(prediction.bits_per_byte, ""), help=define("bits_per_byte"))
-    st.markdown("**Continuation** (greedy; its tokens are in the map, marked *written by the model*)")
+def render_both_outputs(exhibit: Exhibit) -> None:
+    """Draw the answers of A and B side by side."""
+    pinned = exhibit.pinned
+    if pinned is None:
+        return
+    for column, label, run in zip(st.columns(2), ("A", "B"), (pinned, exhibit.run), strict=True):
+        with column:
+            st.markdown(
+                f"**{label}: {plain_markdown(run.name)}** · {plain_markdown(run.changes or 'routing as trained')}"
+            )
+            if isinstance(run.prediction, TextPrediction):
+                _render_text(run, run.prediction)
+            elif isinstance(run.prediction, ClassPrediction):
+                best = int(run.prediction.probabilities.argmax())
+                share = write_number(float(run.prediction.probabilities[best]), "share")
+                st.markdown(f"{plain_markdown(run.prediction.labels[best])} with probability {share}")
+            else:
+                st.caption("This trace holds no answer of the model.")
+
+
+def _render_text(run: RecordedRun, prediction: TextPrediction) -> None:
+    loss, bits = write_number(prediction.mean_loss, "nats"), write_number(prediction.bits_per_byte, "")
+    st.markdown(
+        f":small[loss of the input] **{loss}** :small[nats per token]  ·  **{bits}** :small[bits per byte]",
+        help=f"{define('loss')}\n\n{define('bits_per_byte')}",
+    )
     if prediction.continuation:
-        st.code(prediction.continuation, language=None, wrap_lines=True, height=110)
+        with st.container(height=OUTPUT_PX, border=True):  # st.code would load a highlighter of 1.5 MB
+            st.text(prediction.continuation)
     else:
         st.caption("Nothing was generated.")
     if "continuation" in run.trace.run.notes:
         st.caption(plain_markdown(run.trace.run.notes["continuation"]))
-    candidates = candidate_table(prediction)
-    render_chart(
-        build_candidates_figure(candidates, top=6, theme=page_theme()),
-        candidates,
-        name="candidates",
-        alt="Probabilities of the next token after everything shown, as bars, the most probable first.",
-    )

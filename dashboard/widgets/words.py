@@ -23,3 +23,8 @@ def write_number(value: float, unit: str) -> str:
     if unit in COUNTS:
         return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
     return f"{value:.3f}"
+
+
+def plain_name(name: str) -> str:
+    """A file's name on one line."""
+    return " ".join(name.split()) or "file"

@@ -1,6 +1,7 @@
 import numpy as np
+import pandas as pd
 
-from analysis.columns import reason_column, share, text_column
+from analysis.columns import reason_column, repeated_text, share, text_column
 
 
 def test_every_cause_that_holds_is_explained_in_the_order_given():
@@ -22,3 +23,15 @@ def test_a_share_of_nothing_or_of_the_unknown_is_unknown():
 
 def test_text_is_not_changed():
     assert list(text_column(["a\x00", "🙂"], np.array([1, 0, 1]))) == ["🙂", "a\x00", "🙂"]
+
+
+def test_repeated_text_holds_every_value_as_often_as_asked():
+    column = repeated_text(["attention", "mlp", "attention", "", "größer"], [2, 3, 1, 2, 0])
+    assert list(column) == ["attention"] * 2 + ["mlp"] * 3 + ["attention", "", ""]
+    assert column.dtype == pd.Series(["a"], dtype="str").dtype
+    assert len(repeated_text([], [])) == 0
+
+
+def test_equal_values_of_repeated_text_share_their_memory():
+    chunks = repeated_text(["a", "b", "a"], [3, 3, 2]).__arrow_array__().chunks
+    assert chunks[0].buffers()[2].address == chunks[2].buffers()[2].address

@@ -12,6 +12,7 @@ from tests.analysis.random_traces import random_traces
 from tests.analysis.tables_equal import SITE, assert_dtypes, assert_missing_is_explained, assert_rows
 from tests.oracles import drops as oracle
 from tests.traces import make_trace
+from uoe_model.errors import ConfigError
 from uoe_model.trace import ReferenceTable
 
 
@@ -30,6 +31,33 @@ def test_drops_by_position_equal_the_oracle_on_random_traces(max_bins):
     for trace, records in random_traces():
         table = drops_by_position(trace, max_bins=max_bins)
         assert_rows(table, oracle.drops_by_position(records, max_bins=max_bins), skip=["reason"])
+
+
+def test_drops_of_some_experts_of_one_site_equal_the_oracle_on_random_traces():
+    rng = np.random.default_rng(0)
+    for trace, records in random_traces():
+        site = int(rng.integers(trace.num_sites))
+        experts = np.flatnonzero(rng.random(int(trace.sites.num_experts[site])) < 0.4).tolist()
+        for expert_ids in (experts, None):
+            table = drops_by_position(trace, max_bins=7, site_id=site, expert_ids=expert_ids)
+            expected = oracle.drops_by_position(records, max_bins=7, site_id=site, expert_ids=expert_ids)
+            assert_rows(table, expected, skip=["reason"])
+
+
+def test_only_requests_to_the_chosen_experts_count():
+    trace = make_trace("L0.mlp: 0>E0,E1 1>E0!,E1 2>E0!,E1! 3>E1!", num_experts=2, capacity=2)
+    table = drops_by_position(trace, site_id=0, expert_ids=[0])
+    assert table["requested"].tolist() == [1, 1, 1, 0]
+    assert table["dropped"].tolist() == [0, 1, 1, 0]
+    assert table["dropped_units"].tolist() == [0, 0, 1, 0]
+
+
+def test_experts_without_their_site_and_unknown_sites_are_refused():
+    trace = make_trace("L0.mlp: 0>E0", num_experts=2)
+    with pytest.raises(ConfigError, match=r"expert_ids=\[1\] need a site_id"):
+        drops_by_position(trace, expert_ids=[1])
+    with pytest.raises(ConfigError, match=r"site_id=4 must lie in 0..0"):
+        drops_by_position(trace, site_id=4)
 
 
 def test_drop_events_equal_the_oracle_on_random_traces():

@@ -1,13 +1,17 @@
 import pytest
 
 from analysis.balance import load_balance
+from analysis.compare import compare_runs, load_difference, route_changes
 from analysis.confidence import router_entropy
 from analysis.drops import drop_events, dropped_assignments, dropped_units, drops_by_position
+from analysis.full_experts import full_experts
 from analysis.glossary import COLUMN_TERMS, TERMS, term_of
 from analysis.routes import unit_routes
-from analysis.routing_value import routing_value_table
+from analysis.routing_value import input_routing_value_table, routing_value_table
 from analysis.summary import summary
 from analysis.tables import assignments_table, capacities_table, reference_table, sites_table, units_table
+from analysis.transitions import transitions
+from analysis.unit_card import unit_card, unit_facts
 from analysis.utilisation import expert_load, expert_load_against_reference
 from tests.traces import make_trace
 
@@ -28,17 +32,28 @@ STATISTICS = {
     "capacities_table": capacities_table,
     "reference_table": reference_table,
     "routing_value_table": lambda trace: routing_value_table([]),
+    "input_routing_value_table": lambda trace: input_routing_value_table([]),
+    "transitions": lambda trace: transitions(trace, [0, 0]),
+    "full_experts": full_experts,
+    "unit_card": lambda trace: unit_card(trace, 0),
+    "unit_facts": lambda trace: unit_facts(trace, 0),
+    "load_difference": lambda trace: load_difference(trace, trace),
+    "route_changes": lambda trace: route_changes(trace, trace),
+    "compare_runs": lambda trace: compare_runs(trace, trace),
 }
 IDS = {
     *("site_id", "layer", "unit_id", "example_id", "patch_id", "position", "expert_id", "first_expert", "token_id"),
     *("bin", "position_start", "position_end", "output_token_id", "char_start", "char_end", "grid_row", "grid_col"),
     *("box_x0", "box_y0", "box_x1", "box_y1"),
+    *("from_site_id", "from_layer", "from_expert_id", "to_site_id", "to_layer", "to_expert_id"),
+    *("unit_id_a", "first_expert_a", "first_expert_b"),
 }
 TEXTS = {
     *("block", "site_name", "name", "text", "status", "requested_experts", "kept_experts", "reason", "note", "term"),
     *("unit", "modality", "label", "output_text", "model", "is_special"),
+    *("from_block", "to_block", "status_a", "status_b", "experts_a", "experts_b"),
 }
-ANY_NUMBER = {"value"}
+ANY_NUMBER = {"value", "value_a", "value_b", "a", "b", "change"}
 """Which term it is stands in the row or in the call."""
 
 
@@ -70,6 +85,7 @@ def test_the_words_of_the_project_are_explained():
         *("requested", "load", "gate", "load_share", "relative_load", "utilisation", "idle_experts", "dead_experts"),
         *("entropy", "margin", "co_activation", "transition", "capacity", "dropped", "dropped_units", "slots"),
         *("unrouted_units", "filler", "balance_loss", "effective_experts", "reference", "chance_band", "patches"),
+        *("load_difference", "changed_route", "changed_first", "loss_change", "full_experts", "transition_share"),
     }
     assert words <= set(TERMS)
 

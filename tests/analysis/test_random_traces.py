@@ -33,6 +33,11 @@ KINDS: dict[str, Callable[[Records], bool]] = {
     "a reference with another k": lambda records: (
         records.test_set is not None and any(not chance.is_usable(records, site) for site in records.sites)
     ),
+    "a reference with another capacity factor": lambda records: (
+        records.noted_factors is not None
+        and any(chance.is_usable(records, site) for site in records.sites)
+        and any(not chance.is_usable(records, site) for site in records.sites)
+    ),
     "limited experts": lambda records: any(slots >= 0 for slots in records.capacity.values()),
     "unlimited experts": lambda records: any(slots < 0 for slots in records.capacity.values()),
     "unlimited experts with a reference that drops": lambda records: any(

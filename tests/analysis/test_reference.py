@@ -1,20 +1,27 @@
+import dataclasses
 import itertools
 import random
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.balance import unevenness
+from analysis.drops import dropped_assignments
 from analysis.reference import (
     DRAWN_ONE_BY_ONE,
+    OTHER_CAPACITY,
     at_most,
     binomial_band,
     chance_loads,
     idle_band,
     quantile_band,
+    reference_factors,
 )
+from analysis.utilisation import expert_load
 from tests.oracles import balance as balance_oracle
 from tests.oracles import chance as oracle
+from tests.traces import make_reference, make_run, make_trace
 
 TRIALS = (0, 1, 2, 3, 10, 64, 300)
 PROBABILITIES = (0.0, 1e-6, 0.01, 0.11, 1 / 3, 0.5, 0.77, 0.999, 1.0, float("nan"))
@@ -26,6 +33,14 @@ def test_the_band_equals_the_oracle():
     for case in range(len(trials)):
         expected = oracle.binomial_band(int(trials[case]), float(probabilities[case]))
         np.testing.assert_equal((low[case], high[case]), expected)
+
+
+def test_the_band_of_many_trials_equals_that_of_a_statistics_library():
+    rng = np.random.default_rng(0)
+    trials = rng.integers(0, 10, 600) ** rng.integers(1, 7, 600)
+    probability = np.concatenate([rng.random(300), rng.random(200) * 1e-3, 1 - rng.random(100) * 1e-4])
+    for tail, found in zip((0.025, 0.975), binomial_band(trials, probability), strict=True):
+        np.testing.assert_array_equal(found, stats.binom.ppf(tail, trials, probability))
 
 
 def test_the_band_holds_at_least_95_percent_and_no_narrower_one_does_from_the_same_low():
@@ -78,6 +93,37 @@ def test_every_expert_keeps_its_own_rate_and_spread(patches):
     assert drawn.mean(axis=0) == pytest.approx(patches * rates, rel=0.05)
     assert drawn.std(axis=0)[:3] == pytest.approx(np.sqrt(patches * rates * (1 - rates))[:3], rel=0.25)
     assert drawn[:, 3] == pytest.approx(patches, abs=1e-9)
+
+
+def with_note(trace, factors):
+    return dataclasses.replace(trace, run=make_run(notes={"reference_capacity_factor": factors}))
+
+
+def test_a_reference_of_another_capacity_factor_is_unknown_and_says_so():
+    reference = make_reference({0: [100, 0], 1: [50, 50]}, patches=100)
+    text = "L0.mlp: 0>E0 1>E0!; L1.mlp: 0>E0 1>E1"
+    trace = make_trace(text, num_experts=2, capacity_factor=1.5, reference=reference)
+    load = expert_load(with_note(trace, "1.25 1.5"))
+    assert load["reference_load"].isna().tolist() == [True, True, False, False]
+    assert OTHER_CAPACITY in load["reason"][0]
+    assert load["reason"][2] == ""
+    drops = dropped_assignments(with_note(trace, "1.25 1.5"))
+    assert np.isnan(drops["reference_drop_share"][0])
+    assert OTHER_CAPACITY in drops["reason"][0]
+
+
+def test_requests_of_the_reference_still_hold_where_a_run_lifts_the_capacity():
+    reference = make_reference({0: [50, 50]}, patches=100)
+    trace = make_trace("L0.mlp: 0>E0 1>E1", num_experts=2, reference=reference)
+    assert expert_load(with_note(trace, "1.5"))["reference_load"].tolist() == [1, 1]
+    picked = make_trace("L0.mlp: 0>E0 1>E1", num_experts=2, selection="expert_choice", reference=reference)
+    assert expert_load(with_note(picked, "1.5"))["reference_load"].isna().all()
+
+
+@pytest.mark.parametrize("note", ["", "1.5", "1.5 x", "1.5 1.5 1.5"])
+def test_a_note_that_does_not_fit_the_sites_is_no_note(note):
+    trace = make_trace("L0.mlp: 0>E0; L1.mlp: 0>E0", num_experts=2, capacity_factor=1.5)
+    assert reference_factors(with_note(trace, note)).tolist() == [1.5, 1.5]
 
 
 def test_quantiles_leave_out_draws_without_a_value():

@@ -15,30 +15,23 @@ The models have the configurations of the bundled ones and random weights.
 import argparse
 import dataclasses
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from tests.benchmarks.machine import NOISY, RESULTS, ROOT, BusyOthers, read_machine
 from uoe_model.capture import build_trace, patch_ids, to_host
 from uoe_model.config import UoEConfig
 from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
 from uoe_model.trace import RoutingTrace, UnitTable, text_column
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).with_name("results")
 SCHEMA_VERSION = 1
-NOISY = 0.15
-"""Cores used by others above which a result is marked."""
 
 VARIANTS = ("discard", "discard again", "stack", "trace")
 
@@ -207,7 +200,7 @@ def measure(case: Case, device: torch.device, repetitions: int) -> dict[str, Any
 
     order = np.random.default_rng(0)
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    others = _BusyOthers()
+    others = BusyOthers()
     for _ in range(repetitions):
         for index in order.permutation(len(VARIANTS)):
             name = VARIANTS[index]
@@ -254,58 +247,15 @@ def _ratio(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
     return {"median": median, "p10": low, "p90": high}
 
 
-class _BusyOthers:
-    """How many cores other processes use from now on; unknown where there is no /proc/stat."""
-
-    def __init__(self) -> None:
-        self.started = self._clocks()
-
-    def cores(self) -> float | None:
-        """Cores used by others since it was made."""
-        now = self._clocks()
-        if now is None or self.started is None:
-            return None
-        busy, own, wall = (after - before for after, before in zip(now, self.started, strict=True))
-        return max(0.0, (busy - own) / wall)
-
-    @staticmethod
-    def _clocks() -> tuple[float, float, float] | None:
-        """Seconds: busy of all cores, own, wall."""
-        path = Path("/proc/stat")
-        if not path.is_file():
-            return None
-        ticks = [int(word) for word in path.read_text().splitlines()[0].split()[1:9]]
-        idle = ticks[3] + ticks[4]
-        return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK"), time.process_time(), time.perf_counter()
-
-
 def _machine(device: torch.device) -> dict[str, Any]:
     """What was measured on, and what was measured."""
     is_cuda = device.type == "cuda"
-    return {
+    return read_machine("torch", "numpy") | {
         "schema": SCHEMA_VERSION,
-        "commit": _git("rev-parse", "HEAD"),
-        "changed_files": len(_git("status", "--porcelain", "--", "uoe_model").splitlines()),
         "device": torch.cuda.get_device_name(device) if is_cuda else f"cpu {torch.get_num_threads()} threads",
-        "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "numpy": version("numpy"),
-        "python": platform.python_version(),
         "cuda": torch.version.cuda if is_cuda else None,
-        "measured": time.strftime("%Y-%m-%d"),
     }
-
-
-def _cpu_name() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _git(*arguments: str) -> str:
-    found = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
 
 
 def _line(*cells: str) -> str:

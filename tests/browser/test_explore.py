@@ -1,23 +1,45 @@
 """A visitor types, uploads, saves and opens; what the page shows is what `run_text` and `run_image` say."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
-from dashboard.samples import IMAGE_SAMPLES
-from tests.browser.conftest import settle
+from analysis.exports.bundle import load_bundle
+from dashboard.samples import IMAGE_SAMPLES, TEXT_SAMPLES
+from dashboard.showing import EXAMPLES
+from tests.browser.visitor import (
+    choose_source,
+    download,
+    open_link,
+    routes_of_all_sites,
+    routes_of_trace,
+    run,
+    set_new_tokens,
+    shown_routes,
+    shown_version,
+    type_text,
+    upload,
+    wait_for_other_run,
+)
 from uoe_model.run import run_image, run_text
-from uoe_model.trace import KEPT, RoutingTrace
-from uoe_model.trace_io import load_trace
+from uoe_model.trace import RoutingTrace
 
 pytestmark = pytest.mark.browser
 
 WORDS = (
     "seven lanterns drift over quiet water while the cook, half asleep, counts odd onions; nobody asks (why) 42 times"
 )
+
+REQUESTS_COUNTED = r"""(count) => {
+  const [{ customdata }] = document.querySelector('.st-key-chart_atlas .js-plotly-plot').data;
+  const ofSite = customdata.filter(([site]) => site === 0);
+  return ofSite.reduce((sum, row) => sum + Number(/requested by ([\d]+)/.exec(row[3])[1]), 0) === count;
+}"""
+"""Whether the atlas counts so many requests at the first site."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,131 +53,111 @@ def random_sentence() -> str:
     return " ".join(words).capitalize() + "."
 
 
-def routes_on_page(page: Page, unit_class: str) -> dict[int, list[tuple[int, list[int], list[int]]]]:
-    """Per site: unit, requested experts in order of preference, and those that kept it."""
-    picker = page.locator(".map select.site")
-    sites = [int(value) for value in picker.locator("option").evaluate_all("all => all.map((one) => one.value)")]
-    found = {}
-    for site in sites:
-        picker.select_option(str(site))
-        expect(page.locator(f'.map[data-site="{site}"]')).to_be_visible()
-        read = "all => all.map((one) => [one.dataset.unit, one.dataset.experts, one.dataset.kept])"
-        rows = page.locator(f".map .{unit_class}").evaluate_all(read)
-        found[site] = [(int(unit), _ids(experts), _ids(kept)) for unit, experts, kept in rows]
-    return found
+def trace_in(bundle: Path) -> RoutingTrace:
+    with bundle.open("rb") as file:
+        return load_bundle(file).runs[0].trace
 
 
-def routes_of_trace(trace: RoutingTrace) -> dict[int, list[tuple[int, list[int], list[int]]]]:
-    rows = trace.assignments
-    routes: dict[int, list[tuple[int, list[int], list[int]]]] = {
-        int(site): [(unit, [], []) for unit in range(trace.num_units)] for site in trace.sites.site_id
-    }
-    for site, unit, expert, status in zip(rows.site_id, rows.unit_id, rows.expert_id, rows.status, strict=True):
-        routes[int(site)][int(unit)][1].append(int(expert))
-        if status == KEPT:
-            routes[int(site)][int(unit)][2].append(int(expert))
-    return routes
+def test_the_first_paint_explains_a_recorded_run_and_computes_nothing(page: Page) -> None:
+    numbers = ("dropped share", "dropped units", "idle experts", "load CV", r"entropy \(nats\)")
+    atlas = page.locator(".st-key-chart_atlas")
+    in_sight = (
+        page.get_by_text("example; live model ready"),
+        page.locator(".map .token").first,
+        *(atlas.get_by_text(lane, exact=True) for lane in ("Attention", "MLP")),
+        page.locator(".st-key-chart_drop-strip").get_by_text("Dropped share of requests"),
+        page.locator(".st-key-chart_output").get_by_text("Next token").first,
+        page.get_by_text("nats per token"),
+        page.get_by_role("button", name="capture 7 of 7"),
+        *(page.get_by_text(re.compile(rf"^[\d.]+(.%)? {name}\s*$")) for name in numbers),
+    )
+    for part in in_sight:
+        expect(part).to_be_in_viewport()
+    expect(page.get_by_role("textbox", name="Text", exact=True)).to_have_value(TEXT_SAMPLES[0].read_text())
+    assert routes_of_all_sites(page, "token") == routes_of_trace(trace_in(EXAMPLES["text"]))
+    expect(page.get_by_text("live run", exact=True)).to_have_count(0)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
-def _ids(text: str) -> list[int]:
-    return [int(word) for word in text.split()]
-
-
-def choose_source(page: Page, name: str) -> None:
-    page.get_by_test_id("stSidebar").get_by_role("radio", name=name, exact=True).click()
-    page.wait_for_timeout(300)
-    settle(page)
-
-
-def upload(page: Page, path: Path) -> None:
-    page.locator("input[type=file]").set_input_files(path)
-    page.get_by_text(path.name).first.wait_for()
-    page.wait_for_timeout(300)
-    settle(page)
-
-
-def run_sentence(page: Page, sentence: str) -> Locator:
-    type_text(page, sentence)
-    page.get_by_role("button", name="Run", exact=True).click()
-    drawn = ready_map(page)
-    settle(page)
-    return drawn
-
-
-def type_text(page: Page, text: str) -> None:
-    box = page.get_by_role("textbox", name="Text", exact=True)
-    box.fill(text)
-    box.blur()
-    page.wait_for_timeout(300)
-    settle(page)
-
-
-def ready_map(page: Page) -> Locator:
-    drawn = page.locator(".map[data-ready]")
-    drawn.wait_for()
-    return drawn
-
-
-def test_the_first_paint_computes_nothing(page: Page) -> None:
-    expect(page.get_by_text("Nothing has run yet")).to_be_visible()
-    expect(page.get_by_text("UoE, repaired")).to_be_visible()
-    expect(page.locator(".js-plotly-plot")).to_have_count(0)
+def test_the_picture_is_one_click_away(page: Page) -> None:
+    before = shown_version(page)
+    page.get_by_role("button", name="A picture").click()
+    wait_for_other_run(page, before)
+    expect(page.get_by_text("example; live model ready")).to_be_visible()
+    trace = trace_in(EXAMPLES["picture"])
+    assert routes_of_all_sites(page, "cell") == routes_of_trace(trace)
+    expect(page.locator(".film button")).to_have_count(trace.num_sites // 2)
 
 
 def test_a_random_sentence_shows_the_experts_of_run_text(
     page: Page, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
+    """And the run bundle opened again, by another visitor, shows the same."""
     sentence = random_sentence()
-    run_sentence(page, sentence)
-    shown = routes_on_page(page, "token")
-    expected = run_text(checkpoints["text"], sentence, max_new_tokens=24).trace
-    assert shown == routes_of_trace(expected), sentence
+    type_text(page, sentence)
+    run(page)
+    shown = routes_of_all_sites(page, "token")
+    expected = run_text(checkpoints["text"], sentence, max_new_tokens=24)
+    assert shown == routes_of_trace(expected.trace), sentence
+    expect(page.get_by_text("live run", exact=True)).to_be_visible()
+    expect(page.get_by_text(f"{expected.prediction.mean_loss:.3f}")).to_be_visible()
 
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save trace").click()
-    path = tmp_path / "trace.zip"
-    download.value.save_as(path)
-    assert routes_of_trace(load_trace(path)) == shown
+    page.get_by_role("button", name="Export").click()
+    page.get_by_role("tab", name="The whole run").click()
+    path = tmp_path / "run.zip"
+    download(page, page.get_by_role("button", name="Run bundle")).save_as(path)
+    assert routes_of_trace(trace_in(path)) == shown
 
-    page.reload()
-    settle(page)
-    choose_source(page, "Trace")
+    open_link(page, page.url.split("/?")[0], "?show=picture")
+    before = shown_version(page)
+    choose_source(page, "Saved")
     upload(page, path)
     page.get_by_role("button", name="Open", exact=True).click()
-    ready_map(page)
-    assert routes_on_page(page, "token") == shown
-    expect(page.get_by_text("Trace from a file")).to_be_visible()
+    wait_for_other_run(page, before)
+    assert routes_of_all_sites(page, "token") == shown
+    expect(page.get_by_text("from a file", exact=True)).to_be_visible()
 
 
 def test_an_uploaded_photograph_shows_the_experts_of_run_image(page: Page, checkpoints: dict[str, Path]) -> None:
-    photograph = next(sample.path for sample in IMAGE_SAMPLES if sample.title == "Cat")
-    choose_source(page, "Picture")
+    photograph = next(sample.path for sample in IMAGE_SAMPLES if sample.title == "Coffee cup")
+    choose_source(page, "Images")
     upload(page, photograph)
-    page.get_by_role("button", name="Run", exact=True).click()
-    ready_map(page)
-    assert routes_on_page(page, "cell") == routes_of_trace(run_image(checkpoints["image"], photograph).trace)
+    run(page)
+    assert routes_of_all_sites(page, "cell") == routes_of_trace(run_image(checkpoints["image"], photograph).trace)
+    expect(page.get_by_text("Class probabilities").first).to_be_visible()
 
 
-def test_a_click_on_the_atlas_selects_the_expert_everywhere(page: Page) -> None:
-    run_sentence(page, random_sentence())
-    cell = page.locator(".st-key-chart_atlas .subplot.x2y2 .barlayer .point path").first
-    cell.scroll_into_view_if_needed()
-    box = cell.bounding_box()
-    assert box is not None
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)  # plotly's own layer lies over the cells and looks for what is under the pointer
-    page.wait_for_timeout(300)
-    page.mouse.click(x, y)
-    expect(page.locator('.map[data-site="1"]')).to_be_visible()  # the first cell of the MLP lane lies in layer 0
-    expect(page.locator(".st-key-chart_utilisation").get_by_text("L0 MLP").first).to_be_visible()
-    page.locator(".map select.site").select_option("2")  # and the map can be changed afterwards
-    expect(page.locator(".st-key-chart_utilisation").get_by_text("L1 attention").first).to_be_visible()
-    expect(page.locator('.map[data-site="2"]')).to_be_visible()
+def test_several_inputs_are_looked_at_one_by_one_and_counted_together(
+    page: Page, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    texts = {"one.txt": "One two three.", "two.txt": "Boats on a river, and nobody to row them."}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    choose_source(page, "Files")
+    upload(page, *(tmp_path / name for name in texts))
+    set_new_tokens(page, 0)
+    run(page)
+    expected = [run_text(checkpoints["text"], text).trace for text in texts.values()]
+    navigator = page.locator(".st-key-navigator")
+    expect(navigator).to_contain_text("Input 1 of 2")
+    assert shown_routes(page) == routes_of_trace(expected[0])[0]
+
+    before = shown_version(page)
+    navigator.get_by_role("button", name="▶").click()
+    wait_for_other_run(page, before)
+    expect(navigator).to_contain_text("Input 2 of 2")
+    assert shown_routes(page) == routes_of_trace(expected[1])[0]
+
+    asked = [sum(len(experts) for _, experts, _ in routes_of_trace(trace)[0]) for trace in expected]
+    page.wait_for_function(REQUESTS_COUNTED, arg=asked[1])
+    navigator.get_by_text("Statistics over all 2 inputs").click()
+    expect(page).to_have_url(re.compile("pooled=1"))
+    page.wait_for_function(REQUESTS_COUNTED, arg=sum(asked))
+    assert shown_routes(page) == routes_of_trace(expected[1])[0], "the map stays at one input"
 
 
 def test_an_empty_text_is_one_sentence_and_the_run_stays(page: Page) -> None:
-    run_sentence(page, "One two three four five.")
-    version = page.locator(".map").get_attribute("data-ready")
+    version = shown_version(page)
     type_text(page, "")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_text("is empty: give at least one character")).to_be_visible()

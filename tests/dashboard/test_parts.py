@@ -1,30 +1,18 @@
-"""Settings, catalogue, words and worker, each alone."""
+"""Settings, catalogue and words, each alone."""
 
 import json
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
 
-from dashboard.models import Catalogue, ModelEntry, TrainedRouting, find_models
+from dashboard.models import Catalogue, find_models
 from dashboard.settings import MODELS_VARIABLE, Settings, read_settings
 from dashboard.widgets.words import plain_markdown, write_number
-from dashboard.worker import MAX_WAITING, DeviceWorker, RoutingChanges, RunRequest
-from uoe_model.errors import DeviceError
-
-ROUTING = TrainedRouting(num_experts=4, top_k=2, capacity_factor=1.0, gate="mean_one")
 
 
 def find(folder: Path) -> Catalogue:
     return find_models(Settings(bundled=folder / "nothing here", models_dir=folder, problem=""))
-
-
-def request(name: str) -> RunRequest:
-    model = ModelEntry(
-        folder=Path(name), label=name, kind="text", num_layers=2, context=8, attention=ROUTING, mlp=ROUTING, stamp=0.0
-    )
-    return RunRequest(model=model, content="text", name=name, max_new_tokens=0, changes=RoutingChanges())
 
 
 def test_models_come_from_the_command_line_or_else_from_the_environment() -> None:
@@ -102,50 +90,3 @@ def test_numbers_are_written_by_their_unit() -> None:
     assert write_number(12345.0, "patches") == "12,345"
     assert write_number(1.5, "experts") == "1.5"
     assert write_number(1.23456, "nats") == "1.235"
-
-
-def test_two_visitors_never_run_at_once_and_go_in_order() -> None:
-    running, most, order = threading.Lock(), [], []
-    gate = threading.Event()
-
-    def load(model: ModelEntry) -> None:
-        assert running.acquire(blocking=False)
-        gate.wait(20)
-        most.append(threading.current_thread().name)
-        order.append(model.label)
-        running.release()
-        raise DeviceError(model.label)
-
-    worker = DeviceWorker(load)  # type: ignore[arg-type]
-    jobs = [worker.submit(request(name)) for name in "abc"]
-    assert [worker.ahead(job) for job in jobs] == [0, 1, 2]
-    gate.set()
-    assert all(job.is_done(20) for job in jobs)
-    assert order == ["a", "b", "c"]
-    assert len(set(most)) == 1
-    assert isinstance(jobs[0].future.exception(), DeviceError)
-
-
-def test_a_full_queue_says_so() -> None:
-    gate = threading.Event()
-
-    def load(model: ModelEntry) -> None:
-        gate.wait(20)
-        raise DeviceError("done")
-
-    worker = DeviceWorker(load)  # type: ignore[arg-type]
-    jobs = [worker.submit(request(str(number))) for number in range(MAX_WAITING + 1)]
-    with pytest.raises(DeviceError, match="try again in a minute"):
-        worker.submit(request("one too many"))
-    gate.set()
-    assert all(job.is_done(20) for job in jobs)
-
-
-def test_changes_are_described_and_reach_only_the_chosen_block() -> None:
-    changes = RoutingChanges(capacity_factor=None, num_experts_per_tok=1, gate="one", block="mlp")
-    assert changes.describe() == "1 experts per unit, never full, gate one (MLP only)"
-    overrides = changes.overrides(num_layers=2)
-    assert overrides is not None
-    assert overrides.sites == frozenset({1, 3})
-    assert overrides.capacity_factor is None
-    assert RoutingChanges(block="mlp").overrides(num_layers=2) is None

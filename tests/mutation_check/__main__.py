@@ -26,7 +26,7 @@ PASSED, FAILED, NO_VERDICT = 0, 1, 99  # pytest's own exit statuses, and one tha
 SIGNS_OF_A_WRONG_RESULT = ("AssertionError", "DID NOT RAISE")
 REPORT = "report.txt"
 VERDICTS = ("killed", "survived", "broken")
-PRELOADED = ("scipy.stats", "pandas", "pyarrow.compute", "uoe_model.trace", "tests.traces")
+PRELOADED = ("scipy.special", "pandas", "pyarrow.compute", "uoe_model.trace", "tests.traces")
 """What every run of the tests needs and no mutation touches: imported once, before the first fork."""
 
 TESTS: Final[dict[str, tuple[str, ...]]] = {

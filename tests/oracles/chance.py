@@ -45,11 +45,19 @@ def drop_rate(records: Records, site: Site, expert: int) -> float:
 
 
 def is_usable(records: Records, site: Site) -> bool:
-    """The test set holds the site, and was measured with the same k (to the nearest whole number)."""
+    """The test set holds the site, and was measured with the same k (to the nearest whole number) and room.
+
+    What was asked for does not depend on the room, unless experts pick.
+    """
     if records.test_set is None or (site.site_id, 0) not in records.test_set:
         return False
     counts = [records.test_set[site.site_id, expert] for expert in range(site.num_experts)]
     patches = counts[0][2]
+    if records.noted_factors is not None:
+        then, now = records.noted_factors[site.site_id], site.capacity_factor
+        is_same = then == now or (math.isnan(then) and math.isnan(now))
+        if not is_same and (site.selection == "expert_choice" or not math.isnan(now)):
+            return False
     if site.selection == "expert_choice" or patches == 0:
         return True
     return abs(sum(requested for requested, _, _ in counts) / patches - site.top_k) <= 0.5

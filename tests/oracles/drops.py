@@ -64,7 +64,9 @@ def dropped_units(records: Records) -> list[dict[str, object]]:
     return result
 
 
-def drops_by_position(records: Records, *, max_bins: int) -> list[dict[str, object]]:
+def drops_by_position(
+    records: Records, *, max_bins: int, site_id: int | None = None, expert_ids: list[int] | None = None
+) -> list[dict[str, object]]:
     if not records.units:
         return []
     positions = 1 + max(unit.position for unit in records.units)
@@ -72,17 +74,25 @@ def drops_by_position(records: Records, *, max_bins: int) -> list[dict[str, obje
     while width * max_bins < positions:
         width += 1
     result = []
-    for site in records.sites:
+    for site in records.sites if site_id is None else [records.sites[site_id]]:
         fates = fate_of_units(records, site.site_id)
+        askers = {
+            row.unit.unit_id
+            for row in records.rows_of(site.site_id)
+            if row.is_request and (expert_ids is None or row.expert in expert_ids)
+        }
         start, number = 0, 0
         while start < positions:
             end = min(start + width, positions)
             requests = [
                 row.status
                 for row in records.rows_of(site.site_id)
-                if row.is_request and row.unit.leads_patch and start <= row.unit.position < end
+                if row.is_request
+                and row.unit.leads_patch
+                and start <= row.unit.position < end
+                and (expert_ids is None or row.expert in expert_ids)
             ]
-            fates_here = [fates[unit.unit_id] for unit in records.units if start <= unit.position < end]
+            units_here = [unit.unit_id for unit in records.units if start <= unit.position < end]
             result.append(
                 name_columns(site)
                 | {
@@ -92,8 +102,8 @@ def drops_by_position(records: Records, *, max_bins: int) -> list[dict[str, obje
                     "requested": len(requests),
                     "dropped": requests.count(DROPPED),
                     "drop_share": ratio(requests.count(DROPPED), len(requests)),
-                    "units": len(fates_here),
-                    "dropped_units": fates_here.count("dropped"),
+                    "units": len(units_here),
+                    "dropped_units": sum(fates[unit] == "dropped" and unit in askers for unit in units_here),
                 }
             )
             start, number = end, number + 1

@@ -17,6 +17,7 @@ class Site:
     selection: str
     num_experts: int
     top_k: int
+    capacity_factor: float
 
 
 @dataclasses.dataclass
@@ -56,6 +57,8 @@ class Records:
     logits: dict[int, list[list[float]]]
     test_set: dict[tuple[int, int], tuple[int, int, int]] | None
     """(site, expert) -> requested, kept, patches of the reference load."""
+    noted_factors: list[float] | None
+    """Capacity factors of the reference load where the run changed them."""
 
     @property
     def examples(self) -> list[int]:
@@ -70,13 +73,8 @@ class Records:
 
 def read(trace: RoutingTrace) -> Records:
     s, u, a, c, r = trace.sites, trace.units, trace.assignments, trace.capacities, trace.reference
-    sites = [
-        Site(*values)
-        for values in zip(
-            *(column.tolist() for column in (s.site_id, s.layer, s.block, s.name, s.selection, s.num_experts, s.top_k)),
-            strict=True,
-        )
-    ]
+    about_sites = (s.site_id, s.layer, s.block, s.name, s.selection, s.num_experts, s.top_k, s.capacity_factor)
+    sites = [Site(*values) for values in zip(*(column.tolist() for column in about_sites), strict=True)]
     units: list[Unit] = []
     seen_patches: set[int] = set()
     seen_examples: set[int] = set()
@@ -105,7 +103,9 @@ def read(trace: RoutingTrace) -> Records:
         for site, example, slots in zip(c.site_id.tolist(), c.example_id.tolist(), c.capacity.tolist(), strict=True)
     }
     logits = {site: matrix.tolist() for site, matrix in trace.router_logits.items()}
-    return Records(sites, units, rows, capacity, logits, test_set)
+    noted = trace.run.notes.get("reference_capacity_factor")
+    factors = None if noted is None else [float(word) for word in noted.split()]
+    return Records(sites, units, rows, capacity, logits, test_set, factors)
 
 
 def ratio(part: float, whole: float) -> float:

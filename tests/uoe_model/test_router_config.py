@@ -36,6 +36,12 @@ def test_a_causal_model_takes_data_with_position_and_nothing_else(router, site):
         small_config(is_causal=True, **routers)
 
 
+def test_experts_that_choose_admit_by_score_alone():
+    with pytest.raises(ConfigError, match=r"selection='expert_choice'.*never causal.*set admission='score'"):
+        RouterConfig(selection="expert_choice", admission="position", num_experts=4, num_experts_per_tok=2)
+    assert RouterConfig(selection="expert_choice", num_experts=4, num_experts_per_tok=2).admission == "score"
+
+
 def test_a_language_model_must_be_causal_and_a_classifier_must_not():
     with pytest.raises(ConfigError, match="is_causal"):
         build_lm(is_causal=False)

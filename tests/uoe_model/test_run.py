@@ -1,5 +1,6 @@
 """Running a text or a picture: the trace is what the model decided, the prediction what it said."""
 
+import dataclasses
 import hashlib
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.traces import make_reference
 from tests.uoe_model.bundles import (
     CONTEXT,
     LONG_TEXT,
@@ -137,6 +139,20 @@ def test_overrides_are_in_the_trace_as_the_model_used_them(overrides):
         assert np.isnan(factor) if used.capacity_factor is None else factor == used.capacity_factor
     untouched = run_text_on(bundle, LONG_TEXT)
     assert_rows(untouched.trace, rows_of(run_alone(bundle, examples_of_text(LONG_TEXT), None)))
+
+
+def test_another_capacity_than_the_reference_was_measured_with_is_noted():
+    bundle = text_bundle()
+    routers = bundle.config.site_configs()
+    counts = {site: [1] * router.num_experts for site, router in enumerate(routers)}
+    bundle = dataclasses.replace(bundle, reference=make_reference(counts, patches=4))
+    overrides = RoutingOverrides(capacity_factor=0.3, sites=frozenset({1}))
+    noted = run_text_on(bundle, SHORT_TEXT, overrides=overrides).trace.run.notes["reference_capacity_factor"]
+    trained = [math.nan if router.capacity_factor is None else router.capacity_factor for router in routers]
+    np.testing.assert_equal([float(word) for word in noted.split()], trained)
+    for unchanged in (None, RoutingOverrides(num_experts_per_tok=1)):
+        notes = run_text_on(bundle, SHORT_TEXT, overrides=unchanged).trace.run.notes
+        assert "reference_capacity_factor" not in notes
 
 
 @pytest.mark.parametrize("gate", ["mean_one", "probability"])

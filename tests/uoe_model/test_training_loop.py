@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from tests.uoe_model.training_data import image_settings, text_settings, write_data
 from uoe_model.errors import CheckpointError, ConfigError
 from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
+from uoe_model.replacements import UNTRAINED_ROUTERS
 from uoe_model.training.checkpoints import (
     checkpoint_steps,
     load_checkpoint,
     prune_checkpoints,
     save_checkpoint,
 )
-from uoe_model.training.export import UNTRAINED_ROUTERS
 from uoe_model.training.loop import Limits, Trainer
 from uoe_model.training.optimiser import AveragedWeights, build_optimizer
 from uoe_model.training.settings import Training

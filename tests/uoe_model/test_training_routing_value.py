@@ -7,17 +7,12 @@ import pytest
 import torch
 
 from tests.uoe_model.models import build_classifier, build_lm
+from uoe_model.replacements import CAPACITIES, REPLACEMENTS, TARGETS
 from uoe_model.router import Router
 from uoe_model.training.bootstrap import Bootstrap
 from uoe_model.training.image_data import LabelledImages, Normalisation
 from uoe_model.training.probes import ImageProbe, Losses, TextProbe
-from uoe_model.training.routing_value import (
-    CAPACITIES,
-    REPLACEMENTS,
-    TARGETS,
-    routing_values,
-    target_sites,
-)
+from uoe_model.training.routing_value import learn_lookup, routing_values
 from uoe_model.training.text_examples import TextExample
 
 
@@ -52,9 +47,9 @@ def test_the_table_is_complete_and_an_unmoved_router_makes_no_difference(kind: s
         model, test, lookup = build_classifier(dtype=torch.float32), image_probe(12), image_probe(9, seed=1)
     else:
         model, test, lookup = build_lm(dtype=torch.float32), text_probe(7), text_probe(5, seed=1)
-    base, rows = routing_values(
-        model, model.config.site_configs(), test=test, lookup_data=lookup, untrained=own_weights(model)
-    )
+    configs = model.config.site_configs()
+    looked_up = learn_lookup(model, len(configs), lookup)
+    base, rows = routing_values(model, configs, test=test, looked_up=looked_up, untrained=own_weights(model))
     assert [(row.capacity, row.replacement, row.block) for row in rows] == list(
         itertools.product(CAPACITIES, REPLACEMENTS, TARGETS)
     )
@@ -76,19 +71,12 @@ def test_the_table_repeats_itself():
             model,
             model.config.site_configs(),
             test=image_probe(6),
-            lookup_data=image_probe(4, seed=1),
+            looked_up=learn_lookup(model, len(model.config.site_configs()), image_probe(4, seed=1)),
             untrained=own_weights(model),
         )
         for _ in range(2)
     )
     assert first == second
-
-
-def test_blocks_are_told_apart():
-    configs = build_lm().config.site_configs()
-    assert target_sites("attention", configs) == {0, 2}
-    assert target_sites("mlp", configs) == {1, 3}
-    assert target_sites("both", configs) == {0, 1, 2, 3}
 
 
 def test_the_interval_is_that_of_the_mean_over_clusters():

@@ -11,6 +11,7 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from uoe_model.errors import UoEError
+from uoe_model.replacements import save_lookup_routes
 from uoe_model.training.evaluation import DEFAULT_SIZES, Sizes, load_subject, measure
 from uoe_model.training.loop import Limits, Trainer
 from uoe_model.training.memory import keep_freed_memory
@@ -22,6 +23,7 @@ from uoe_model.training.model_card import (
     stored_twins,
     write_card,
 )
+from uoe_model.training.routing_value import learn_lookup
 from uoe_model.training.settings import Training, default_settings, load_settings
 from uoe_model.training.tasks import build_task
 from uoe_model.training.twins import run_twins
@@ -74,7 +76,11 @@ def evaluate(options: argparse.Namespace) -> None:
         value=options.value_examples or sizes.value,
         lookup=sizes.lookup,
     )
-    metrics = measure(load_subject(options.kind, folder, options.data, sizes), report=logging.getLogger(__name__).info)
+    report = logging.getLogger(__name__).info
+    subject = load_subject(options.kind, folder, options.data, sizes)
+    report("routes by token id or grid cell")
+    looked_up = learn_lookup(subject.model, len(subject.config.site_configs()), subject.lookup)
+    metrics = measure(subject, looked_up, report=report)
     print(render_tables(metrics), render_routing_value(metrics), render_parameters(metrics), sep="\n\n")
     twins = stored_twins(folder)
     if twins is not None:
@@ -82,6 +88,7 @@ def evaluate(options: argparse.Namespace) -> None:
         print(render_twins(twins))
     if options.write:
         write_card(folder, metrics)
+        save_lookup_routes(looked_up, folder)
 
 
 def chosen_settings(options: argparse.Namespace, output: Path) -> Training:

@@ -3,14 +3,13 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -19,10 +18,11 @@ from uoe_model.errors import CheckpointError
 from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
 from uoe_model.processors.image import UoEImageProcessor
 from uoe_model.processors.text import load_tokenizer
-from uoe_model.router import Router, RoutingOverrides
+from uoe_model.replacements import untrained_weights
+from uoe_model.router import RoutingOverrides
 from uoe_model.training.bootstrap import Bootstrap
 from uoe_model.training.cost import multiply_adds, parameter_counts
-from uoe_model.training.export import TRAINING_CONFIG, TRAINING_RUN, UNTRAINED_ROUTERS
+from uoe_model.training.export import TRAINING_CONFIG, TRAINING_RUN
 from uoe_model.training.image_data import Normalisation
 from uoe_model.training.probes import (
     ImageProbe,
@@ -102,8 +102,14 @@ def describe(subject: Subject) -> str:
     return f"eight-domain text, test, {len(subject.test.examples):,} windows"
 
 
-def measure(subject: Subject, *, report: Report = lambda line: None) -> dict[str, Any]:
-    """All numbers of the model card, ready for JSON."""
+def measure(
+    subject: Subject, looked_up: Mapping[int, Tensor], *, report: Report = lambda line: None
+) -> dict[str, Any]:
+    """All numbers of the model card, ready for JSON.
+
+    Args:
+        looked_up: routes of the replacement (d), see `learn_lookup`.
+    """
     model = subject.model
     config = subject.config
     counter = SiteCounter(config)
@@ -128,7 +134,7 @@ def measure(subject: Subject, *, report: Report = lambda line: None) -> dict[str
         model,
         config.site_configs(),
         test=subject.value,
-        lookup_data=subject.lookup,
+        looked_up=looked_up,
         untrained=untrained_weights(model, subject.folder),
         report=report,
     )
@@ -154,26 +160,6 @@ def measure(subject: Subject, *, report: Report = lambda line: None) -> dict[str
         "training_config": _read_json(subject.folder / TRAINING_CONFIG),
         "config": config.to_diff_dict(),
     }
-
-
-def untrained_weights(model: PreTrainedModel, folder: Path) -> dict[int, Tensor]:
-    """The initial router weights that the checkpoint is shipped with, by site id.
-
-    Raises:
-        CheckpointError: they are missing or belong to another model.
-    """
-    path = folder / UNTRAINED_ROUTERS
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no {UNTRAINED_ROUTERS}: the untrained routers cannot be put back")
-    stored = load_file(path)
-    weights: dict[int, Tensor] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, Router):
-            weight = stored.get(f"{name}.weight")
-            if weight is None or weight.shape != module.weight.shape:
-                raise CheckpointError(f"{path} does not hold the router {name} of this model")
-            weights[module.site_id] = weight
-    return weights
 
 
 def _image_subject(folder: Path, data: Path, sizes: Sizes) -> Subject:

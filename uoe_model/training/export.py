@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from uoe_model.replacements import UNTRAINED_ROUTERS
 from uoe_model.training.settings import Training
 
 if TYPE_CHECKING:
     from uoe_model.training.tasks import Task
 
-UNTRAINED_ROUTERS: Final = "untrained_routers.safetensors"
 TRAINING_CONFIG: Final = "training_config.json"
 TRAINING_RUN: Final = "training_run.json"
 

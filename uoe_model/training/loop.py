@@ -17,8 +17,9 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from uoe_model.errors import ConfigError
+from uoe_model.replacements import UNTRAINED_ROUTERS
 from uoe_model.training.checkpoints import checkpoint_steps, load_checkpoint, prune_checkpoints, save_checkpoint
-from uoe_model.training.export import UNTRAINED_ROUTERS, export_model
+from uoe_model.training.export import export_model
 from uoe_model.training.metrics import MetricsFile, RunningMeans, dropped_shares
 from uoe_model.training.optimiser import (
     AveragedWeights,

@@ -6,21 +6,28 @@ most of these replacements too, since its experts adapt to any fixed rule. That 
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
 
 import numpy as np
 from torch import Tensor, nn
 
-from uoe_model.config import BLOCKS, RouterConfig
-from uoe_model.layout import RoutingLayout
-from uoe_model.router import UNSET, RoutingOverrides
+from uoe_model.config import RouterConfig
+from uoe_model.replacements import (
+    CAPACITIES,
+    REPLACEMENTS,
+    TARGETS,
+    BalancedRandom,
+    LogitTable,
+    LookedUp,
+    Permuted,
+    ReplacedRoutes,
+    Replacement,
+    Untrained,
+    draw_seed,
+    target_sites,
+)
+from uoe_model.router import RoutingOverrides
 from uoe_model.training.bootstrap import Bootstrap, cluster_sums
 from uoe_model.training.probes import FloatArray, Losses, Probe
-from uoe_model.training.replacements import BalancedRandom, LogitTable, LookedUp, Permuted, Replacement, Untrained
-
-TARGETS: Final = ("attention", "mlp", "both")
-CAPACITIES: Final = ("as trained", "none")
-REPLACEMENTS: Final = ("balanced_random", "permuted", "untrained_router", "lookup")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +57,7 @@ def routing_values(
     configs: tuple[RouterConfig, ...],
     *,
     test: Probe,
-    lookup_data: Probe,
+    looked_up: Mapping[int, Tensor],
     untrained: Mapping[int, Tensor],
     draws: int = 2,
     seed: int = 0,
@@ -62,7 +69,7 @@ def routing_values(
         model: in evaluation mode.
         configs: its routers in site order.
         test: examples the losses are of.
-        lookup_data: other examples, from which the lookup of (d) is learned.
+        looked_up: mean logits (keys, E) by site id, as `learn_lookup` learned them on other examples.
         untrained: initial router weights (E, D) by site id.
         draws: of the random replacements, averaged; the same seeds for every model.
         seed: of these draws and of the bootstrap.
@@ -71,9 +78,6 @@ def routing_values(
     Returns:
         Loss under learned routes by capacity, and the rows.
     """
-    table = LogitTable(test.num_keys)
-    lookup_data.losses(model, make_routing=_Override(table, frozenset(range(len(configs))), limited=True))
-    looked_up = table.means()
     base: dict[str, float] = {}
     rows: list[RoutingValue] = []
     for capacity in CAPACITIES:
@@ -83,10 +87,11 @@ def routing_values(
         bootstrap = Bootstrap(learned, seed)
         for replacement in REPLACEMENTS:
             for block in TARGETS:
-                sites = target_sites(block, configs)
+                sites = target_sites(block, len(configs))
+                dealt = {site: configs[site] for site in sites}
                 changed = [
-                    test.losses(model, make_routing=_Override(routes, sites, limited=limited)).sums
-                    for routes in _build(replacement, configs, untrained, looked_up, draws=draws, seed=seed)
+                    test.losses(model, make_routing=ReplacedRoutes(routes, sites, limited=limited)).sums
+                    for routes in _build(replacement, dealt, untrained, looked_up, draws=draws, seed=seed)
                 ]
                 row = _row(replacement, block, capacity, np.mean(changed, axis=0) - learned.sums, learned, bootstrap)
                 rows.append(row)
@@ -95,6 +100,13 @@ def routing_values(
                     f"{row.loss_change:+.4f} [{row.low:+.4f}, {row.high:+.4f}]"
                 )
     return base, rows
+
+
+def learn_lookup(model: nn.Module, num_sites: int, examples: Probe) -> dict[int, Tensor]:
+    """The mean logits of every lookup key at every site, (keys, E), while the model routes as it learned to."""
+    table = LogitTable(examples.num_keys)
+    examples.losses(model, make_routing=ReplacedRoutes(table, frozenset(range(num_sites)), limited=True))
+    return table.means()
 
 
 def _row(
@@ -114,37 +126,14 @@ def _row(
     )
 
 
-def target_sites(block: str, configs: tuple[RouterConfig, ...]) -> frozenset[int]:
-    """Site ids of attention, mlp or both."""
-    return frozenset(site for site in range(len(configs)) if block in ("both", BLOCKS[site % len(BLOCKS)]))
-
-
 def _unlimited(keys_BT: Tensor) -> RoutingOverrides:
     del keys_BT
     return RoutingOverrides(capacity_factor=None)
 
 
-class _Override:
-    """Overrides that replace logits at some sites, and lift the capacity at all or none."""
-
-    def __init__(self, replacement: Replacement, sites: frozenset[int], *, limited: bool) -> None:
-        self._replacement = replacement
-        self._sites = sites
-        self._limited = limited
-
-    def __call__(self, keys_BT: Tensor) -> RoutingOverrides:
-        self._replacement.start_batch(keys_BT)
-        return RoutingOverrides(capacity_factor=UNSET if self._limited else None, replace_logits=self._replace)
-
-    def _replace(self, site_id: int, logits_ME: Tensor, layout: RoutingLayout, router_input_MD: Tensor) -> Tensor:
-        if site_id not in self._sites:
-            return logits_ME
-        return self._replacement(site_id, logits_ME, layout, router_input_MD)
-
-
 def _build(
     replacement: str,
-    configs: tuple[RouterConfig, ...],
+    configs: Mapping[int, RouterConfig],
     untrained: Mapping[int, Tensor],
     looked_up: Mapping[int, Tensor],
     *,
@@ -158,5 +147,5 @@ def _build(
         yield LookedUp(looked_up)
     else:
         for draw in range(draws):
-            number = 1000 * seed + draw
+            number = draw_seed(seed, draw)
             yield BalancedRandom(configs, number) if replacement == "balanced_random" else Permuted(number)

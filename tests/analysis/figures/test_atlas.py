@@ -3,6 +3,7 @@ import pytest
 
 from analysis.drops import dropped_assignments
 from analysis.figures.atlas import ATLAS_VALUES, build_atlas_figure
+from analysis.figures.theme import magnitude_colour
 from analysis.utilisation import expert_load
 from tests.analysis.random_traces import random_traces
 from tests.traces import make_trace
@@ -21,6 +22,8 @@ def cells(figure: go.Figure) -> dict[tuple[int, int], dict[str, object]]:
     """What stands in the cell of every (site, expert), read back from the bars."""
     found = {}
     for bar in figure.data:
+        if bar.meta == {"screen_only": True}:
+            continue
         text, colours = bar.text, bar.marker.color
         for place, (site_id, expert_id, name, counts, value) in enumerate(bar.customdata):
             found[int(site_id), int(expert_id)] = {
@@ -44,7 +47,8 @@ def test_place_label_colour_and_hover_of_a_cell_come_from_the_same_row():
         cell = found[row.site_id, row.expert_id]
         assert cell["x"] == row.expert_id
         assert cell["layer"] == pytest.approx(row.layer)
-        assert cell["colour"] == cell["value"] == row.relative_load
+        assert cell["value"] == row.relative_load
+        assert cell["colour"] == magnitude_colour(row.relative_load, 0, 2)
         assert cell["name"] == f"L{row.layer} {'MLP' if row.block == 'mlp' else 'attention'}"
         assert cell["counts"].startswith(f"requested by {row.requested} patches, {row.dropped} dropped")
         assert cell["lane"] == ("x" if row.block == "attention" else "x2")
@@ -64,6 +68,14 @@ def test_the_fair_value_is_marked_on_the_colour_bar_and_the_range_is_fixed():
         assert (axis.cmin, axis.cmax) == (0, 2)
         assert labels[1.0] == "1 fair"
         assert axis.colorbar.title.text
+
+
+def test_no_cell_leaves_its_colour_to_the_page_and_one_empty_trace_carries_the_colour_bar():
+    figure = build_atlas_figure(expert_load(TRACE))
+    (carrier,) = [trace for trace in figure.data if trace.marker.coloraxis]
+    assert carrier.meta == {"screen_only": True}
+    assert list(carrier.x) == list(carrier.y) == [None]
+    assert all(str(cell["colour"]).startswith(("rgb", "#")) for cell in cells(figure).values())
 
 
 def test_a_share_of_nothing_is_an_empty_cell_with_a_dash():
@@ -92,7 +104,7 @@ def test_every_trace_can_be_drawn_as_vectors_and_twice_alike(value):
     for trace, _ in random_traces()[:5]:
         table = dropped_assignments(trace) if value == "drop_share" else expert_load(trace)
         figure = build_atlas_figure(table, value=value, theme="dark")
-        assert {trace.type for trace in figure.data} <= {"bar"}
+        assert {trace.type for trace in figure.data if trace.meta != {"screen_only": True}} <= {"bar"}
         assert figure.to_json() == build_atlas_figure(table, value=value, theme="dark").to_json()
         if trace.num_units:
             assert len(cells(figure)) == len(table)

@@ -1,12 +1,11 @@
-import base64
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
+from analysis.confidence import router_entropy
 from analysis.figures.picture_map import build_picture_map
-from analysis.figures.route_columns import ROW_DROPPED, ROW_INHERITED, build_route_columns, pack, palette_payload
+from analysis.figures.route_columns import ROW_DROPPED, ROW_INHERITED, build_route_columns, palette_payload
 from analysis.figures.theme import IDENTITIES, focus_palette
 from analysis.figures.token_map import build_token_map
 from analysis.routes import ROUTE_STATUSES, unit_routes
@@ -47,24 +46,34 @@ def test_columns_agree_with_the_table_of_routes():
             assert not inherited or len(flags) == 0 or bool((flags & ROW_INHERITED).all())
 
 
-@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "i2", "i4", "f4"])
-def test_packed_columns_are_little_endian_bytes_of_a_javascript_array(kind):
-    packed = pack(np.array([0, 1, 200 if kind[0] == "u" else -2], dtype=f">{kind}"))
-    back = np.frombuffer(base64.b64decode(packed["base64"]), dtype=f"<{kind}")
-    assert back.tolist() == [0, 1, 200 if kind[0] == "u" else -2]
-    names = {"u": "Uint", "i": "Int", "f": "Float"}
-    assert packed["array"] == f"{names[kind[0]]}{8 * int(kind[1])}Array"
+def test_margins_are_those_of_the_router_or_say_why_they_are_unknown():
+    for trace, _ in random_traces():
+        routes, table = build_route_columns(trace), router_entropy(trace)
+        assert routes.margin.tolist() == pytest.approx(table["margin"].tolist(), abs=1e-6, nan_ok=True)
+        for site, rows in table.groupby("site_id"):
+            assert routes.sites[site]["margin_unknown"] == rows["reason"].iloc[0]
 
 
-def test_payloads_are_strict_json_whatever_the_input_holds():
+def test_maps_of_any_trace_can_be_packed():
     for trace, _ in random_traces()[:30]:
-        json.dumps(build_token_map(trace).payload(), allow_nan=False)
-        json.dumps(build_picture_map(trace, width=34, height=34).payload(), allow_nan=False)
+        assert build_token_map(trace).packed(channel="map", version="run")
+        assert build_picture_map(trace, width=34, height=34).packed(channel="m", version="r", original="", model="")
 
 
-def test_a_palette_has_one_entry_per_expert_and_none_for_neutral_ones():
-    colours = palette_payload({4: focus_palette(9, pinned=(2,))})
-    assert colours == {"4": [None, None, IDENTITIES[2], *[None] * 6]}
+def test_a_run_of_4096_tokens_and_8_sites_with_top_4_takes_less_than_a_megabyte():
+    words = " ".join(
+        f"{unit}>E{unit % 8},E{(unit + 1) % 8},E{(unit + 3) % 8},E{(unit + 5) % 8}" for unit in range(4096)
+    )
+    names = [f"L{layer}.{block}" for layer in range(4) for block in ("attention", "mlp")]
+    logits = np.zeros((4096, 8), dtype=np.float32)
+    trace = make_trace(
+        "; ".join(f"{name}: {words}" for name in names), num_experts=8, logits=dict.fromkeys(range(8), logits)
+    )
+    assert len(build_token_map(trace).packed(channel="map", version="run")) < 1_000_000
+
+
+def test_a_palette_holds_the_experts_that_have_a_colour():
+    assert palette_payload({4: focus_palette(9, pinned=(2,))}) == {"4": {"2": IDENTITIES[2]}}
 
 
 def with_spans(trace: RoutingTrace, spans: list[tuple[int, int]], texts: list[str]) -> RoutingTrace:

@@ -7,8 +7,10 @@ from analysis.confidence import router_entropy
 from analysis.drops import drops_by_position
 from analysis.figures.drop_strip import LANE, build_drop_strip_figure
 from analysis.figures.entropy_strip import build_entropy_strip_figure
-from analysis.figures.loss_strip import build_loss_strip_figure, loss_of_unit
+from analysis.figures.loss_strip import build_loss_strip_figure
 from analysis.figures.strip import MAX_BARS, example_starts
+from analysis.figures.theme import DROPPED_BAR, KEPT_BAR, NEUTRAL
+from analysis.loss import loss_of_unit
 from analysis.tables import sites_table, units_table
 from tests.analysis.random_traces import random_traces
 from tests.traces import make_trace
@@ -94,6 +96,38 @@ def test_every_lane_of_the_drop_strip_shows_its_own_site():
     assert mlp.customdata[0][3] == "position 0"
     chosen = build_drop_strip_figure(drops, site_ids=[1])
     assert chosen.layout.yaxis.ticktext == ("L0 MLP",)
+
+
+def test_units_that_are_not_lit_are_grey():
+    trace = make_trace("L0.mlp: 0>E0 1>E0 2>E0!", num_experts=1, losses=[1.0, 2.0, NAN], capacity=2)
+    lit = np.array([True, False, True])
+    (bars,) = build_loss_strip_figure(units_table(trace), lit=lit).data
+    assert list(bars.x) == [1, 2]
+    assert list(bars.marker.color) == [NEUTRAL["light"], KEPT_BAR]
+    (drops,) = build_drop_strip_figure(drops_by_position(trace), lit_positions=[2]).data
+    assert list(drops.marker.color) == [NEUTRAL["light"], NEUTRAL["light"], DROPPED_BAR]
+    wide = drops_by_position(trace, max_bins=2)
+    assert list(build_drop_strip_figure(wide, lit_positions=[0]).data[0].marker.color) == [
+        DROPPED_BAR,
+        NEUTRAL["light"],
+    ]
+
+
+def test_lit_units_of_long_inputs_are_an_outline_of_their_own():
+    trace = make_trace("L0.mlp:", num_experts=1, example_lengths=[MAX_BARS + 1])
+    lit = np.arange(MAX_BARS + 1) == 7
+    every, lit_only = build_loss_strip_figure(units_table(trace), lit=lit).data
+    assert (every.line.color, lit_only.line.color) == (NEUTRAL["light"], KEPT_BAR)
+    assert [place for place, value in enumerate(lit_only.y) if value] == [7]
+    assert list(every.y)[1:] == [1.0] * MAX_BARS
+
+
+def test_strips_are_low_enough_for_one_screen():
+    one = make_trace("L0.mlp: 0>E0", num_experts=1)
+    eight = make_trace(";".join(f"L{layer}.mlp: 0>E0" for layer in range(8)), num_experts=1)
+    assert build_drop_strip_figure(drops_by_position(one)).layout.height == 120
+    assert build_drop_strip_figure(drops_by_position(eight)).layout.height <= 205
+    assert build_loss_strip_figure(units_table(one)).layout.height <= 130
 
 
 def test_bars_of_wide_bins_cover_exactly_their_positions():

@@ -132,8 +132,3 @@ def test_both_templates_are_complete_and_differ():
     assert light.layout.paper_bgcolor == theme.PAGE["light"]
     assert dark.layout.paper_bgcolor == theme.PAGE["dark"]
     assert light.layout.font.color != dark.layout.font.color
-
-
-def test_the_camera_button_saves_under_the_name_of_the_figure():
-    options = theme.chart_config("atlas", "png")["toImageButtonOptions"]
-    assert (options["filename"], options["format"]) == ("atlas", "png")

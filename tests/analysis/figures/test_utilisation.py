@@ -34,7 +34,7 @@ def test_what_is_unknown_is_not_drawn():
     drawn = traces_by_name(build_utilisation_figure(expert_load(make_trace("L0.mlp: 0>E1", num_experts=2)), site_id=0))
     assert "slots" not in drawn
     assert "reference load" not in drawn
-    assert "never full" in drawn["kept (load)"].customdata[0][1]
+    assert "never full" in drawn["kept (load)"].customdata[0][3]
 
 
 def test_the_axis_starts_at_0_and_holds_everything():
@@ -52,3 +52,11 @@ def test_the_axis_starts_at_0_and_holds_everything():
 def test_no_units_say_so():
     figure = build_utilisation_figure(expert_load(make_trace("L0.mlp:", num_experts=2)), site_id=0)
     assert "no units" in figure.layout.annotations[0].text
+
+
+def test_selected_experts_are_outlined_and_a_click_says_which_one():
+    load = expert_load(make_trace("L0.attention: 0>E0; L0.mlp: 0>E1", num_experts=3))
+    figure = build_utilisation_figure(load, site_id=1, selected=[2, 7])
+    (outline,) = figure.layout.shapes
+    assert (outline.x0 + outline.x1) / 2 == 2
+    assert [tuple(row[:2]) for row in traces_by_name(figure)["kept (load)"].customdata] == [(1, 0), (1, 1), (1, 2)]

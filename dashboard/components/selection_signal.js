@@ -1,0 +1,3 @@
+export default function ({ data }) {
+  postNews(data.channel, data.topic, data.value);
+}
