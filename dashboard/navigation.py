@@ -11,6 +11,7 @@ ROOM: Final = """<style>
 .stMainBlockContainer { padding: 3.9rem 1.4rem 2rem; }
 .stSidebar [data-testid="stSidebarHeader"] { height: 1.2rem; margin-bottom: 0; }
 .stApp [data-testid="stCaptionContainer"] { color: light-dark(#5f5e5c, #b4b2ae); opacity: 1; }
+.st-key-chips { min-height: 2.5rem; }
 .stApp button[kind="primary"]:not(:disabled) { color: light-dark(#ffffff, #10202b); }
 </style>"""
 """Streamlit leaves a sixth of the window empty around the page; what matters must be visible without scrolling. Its

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from analysis.figures.labels import site_label
 from analysis.figures.strip import build_low_frame, nothing_low
-from analysis.figures.theme import DROPPED_BAR, GRID, NEUTRAL, ThemeName
+from analysis.figures.theme import DROPPED_BAR, GRID, NEUTRAL, QUIET_INK, ThemeName
 
 TITLE: Final = "Dropped share of requests"
 LANE: Final = 0.86  # height of 100 % in a lane
@@ -80,7 +80,7 @@ def build_drop_strip_figure(
         for line, dash in ((floor, "solid"), (floor + LANE, "dot")):
             figure.add_hline(y=line, layer="below", line={"color": GRID[theme], "width": 1, "dash": dash})
     figure.update_xaxes(
-        title="Position in the example (a lane's height is 100 %)",
+        title={"text": "Position in the example (a lane's height is 100 %)", "standoff": 12},
         range=[-0.5, float(rows["position_end"].max()) - 0.5],
         showgrid=False,
         zeroline=False,
@@ -96,4 +96,14 @@ def build_drop_strip_figure(
         fixedrange=True,
     )
     figure.update_layout(barmode="overlay")
+    if not rows["dropped"].sum():
+        figure.add_annotation(
+            text="nothing was dropped",
+            x=0.5,
+            y=0.5,
+            xref="paper",
+            yref="paper",
+            showarrow=False,
+            font={"color": QUIET_INK[theme]},
+        )
     return figure

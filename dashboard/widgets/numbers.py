@@ -16,6 +16,8 @@ HEADLINES: Final = ("drop_share", "dropped_units", "idle_experts", "load_cv", "e
 
 SHORT: Final = {"entropy": "entropy", "load_cv": "load CV"}  # where the full name does not fit
 
+JOINED: Final = "\N{WORD JOINER}–\N{WORD JOINER}"  # a dash at which no line ends
+
 TOGETHER: Final = str.maketrans(" ", "\N{NO-BREAK SPACE}")
 """Keeps a value on the line of its name."""
 
@@ -37,8 +39,9 @@ def render_headlines(exhibit: Exhibit) -> None:
         unit = " (nats)" if entry.unit == "nats" else ""
         value = "–" if found.empty else write_number(float(found.iloc[0]["value"]), entry.unit)
         expected = "unknown" if found.empty else _expectation(found.iloc[0], entry.unit)
+        reason = "" if found.empty or not found.iloc[0]["note"] else f"\n\n{plain_markdown(found.iloc[0]['note'])}."
         with column.container(gap=None):
-            st.markdown(f"**{value}** {SHORT.get(term, entry.name)}{unit}", help=define(term))
+            st.markdown(f"**{value}** {SHORT.get(term, entry.name)}{unit}", help=define(term) + reason)
             st.caption(expected)
 
 
@@ -83,7 +86,7 @@ def _expectation(row: "pd.Series[float]", unit: str) -> str:
     if pd.isna(row["reference"]):
         return "no reference"
     reference, low, high = (write_number(float(row[name]), unit) for name in ("reference", "low", "high"))
-    parts = (f"test set {reference},", f"chance {low.removesuffix(' %')}–{high}")
+    parts = (f"test set {reference},", f"chance {low.removesuffix(' %')}{JOINED}{high}")
     return " ".join(part.translate(TOGETHER) for part in parts)
 
 

@@ -16,6 +16,7 @@ from dashboard.widgets.charts import render_csv, render_view
 from dashboard.widgets.numbers import render_numbers
 from dashboard.widgets.output import render_both_outputs
 from dashboard.widgets.unit_card import render_unit_card
+from dashboard.widgets.words import write_number
 from uoe_model.errors import MismatchError
 
 SITE: Final = "Site and unit"
@@ -110,8 +111,19 @@ def _render_comparison(exhibit: Exhibit, state: PageState) -> None:
         render_view(exhibit, "atlas-difference", on_select=lambda: _select_difference(state))
     with right, guarded("The change of loss and routes"):
         render_view(exhibit, "route-changes")
-    names = [TERMS[term].name if term in TERMS else term for term in rows["term"]]
-    st.dataframe(rows.assign(term=names), hide_index=True, key="comparison", placeholder="–")
+    units = [TERMS[term].unit for term in rows["term"]]
+    shown = {
+        "Number": [TERMS[term].name for term in rows["term"]],
+        "Where": [
+            {"": "all sites", "attention": "attention", "mlp": "MLP"}.get(block, block) for block in rows["block"]
+        ],
+        **{
+            title: [write_number(value, unit) for value, unit in zip(rows[column], units, strict=True)]
+            for title, column in (("A", "a"), ("B", "b"), ("B minus A, or changed", "change"))
+        },
+        "Note": rows["note"],
+    }
+    st.dataframe(shown, hide_index=True, height="content", key="comparison")
     render_csv(rows, name="comparison", label="CSV of this comparison")
 
 

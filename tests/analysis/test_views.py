@@ -213,7 +213,7 @@ def test_the_unit_is_the_one_looked_at_last():
         ("atlas-difference", {"pinned": None}, "No run is pinned as A"),
         ("route-changes", {"pinned": None}, "No run is pinned as A"),
         ("routing-value", {"routing_value": None}, "not measured"),
-        ("flow", {"runs": (RecordedRun(name="t", trace=make_trace("L0.mlp: 0>E0", num_experts=1)),)}, "only site of its block"),
+        ("flow", {"runs": (RecordedRun(name="t", trace=make_trace("L0.mlp: 0>E0", num_experts=1)),)}, "only site of"),
         ("map", {"runs": (RecordedRun(name="t", trace=make_trace("", num_experts=1)),)}, "nothing to draw"),
     ],
 )

@@ -81,7 +81,7 @@ def test_the_first_paint_explains_a_recorded_run_and_computes_nothing(page: Page
 
 def test_the_picture_is_one_click_away(page: Page) -> None:
     before = shown_version(page)
-    page.get_by_role("button", name="A picture").click()
+    page.get_by_role("button", name="Picture example").click()
     wait_for_other_run(page, before)
     expect(page.get_by_text("example; live model ready")).to_be_visible()
     trace = trace_in(EXAMPLES["picture"])
