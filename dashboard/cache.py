@@ -30,11 +30,14 @@ def catalogue() -> Catalogue:
 
 
 @st.cache_resource(show_spinner=False)
-def device_name() -> str:
-    """The device that runs use, as torch calls it."""
-    from uoe_model.kernels.backend import pick_device
+def _devices() -> list[str]:
+    return []
 
-    return str(pick_device("auto"))
+
+def device_name() -> str:
+    """The device that runs use, as torch calls it; "" before the first run, as asking torch takes seconds."""
+    used = _devices()
+    return used[-1] if used else ""
 
 
 @st.cache_resource(max_entries=3, show_spinner=False)
@@ -48,7 +51,12 @@ def _bundle(folder: str, stamp: float, device: str) -> "Bundle":
 
 def load_model(model: ModelEntry) -> "Bundle":
     """Load a checkpoint, once until its weights change."""
-    return _bundle(str(model.folder), model.stamp, device_name())
+    from uoe_model.kernels.backend import pick_device
+
+    device = str(pick_device("auto"))
+    bundle = _bundle(str(model.folder), model.stamp, device)
+    _devices()[:] = [device]
+    return bundle
 
 
 @st.cache_resource(show_spinner=False)

@@ -29,7 +29,8 @@ from dashboard.widgets.title import render_title
 from dashboard.widgets.words import plain_markdown
 from uoe_model.errors import UoEError
 
-DEVICE: Final = ":material/memory: Models run on {} in float32."
+DEVICE: Final = ":material/memory: Models run on **{}** in float32."
+NOT_LOADED: Final = ":material/memory: No model is loaded before the first run."
 FIRST_EXAMPLE: Final = "text"
 ATLAS_NAMES: Final[dict[str, AtlasValue]] = dict(
     zip(("Relative load", "Utilisation", "Dropped share"), ATLAS_VALUES, strict=True)
@@ -47,9 +48,10 @@ def render() -> None:
         with guarded("The example"):
             state.show(cache.example(FIRST_EXAMPLE))
         state.problem = problem
-    found, place_of_device = Catalogue(models=(), problems=()), st.sidebar.empty()
-    place_of_device.caption(DEVICE.format("…"))  # holds its place, so that nothing moves
+    found = Catalogue(models=(), problems=())
     with st.sidebar, guarded("The input"):
+        device = cache.device_name()
+        st.caption(DEVICE.format(device) if device else NOT_LOADED)
         found = cache.catalogue()
         _render_inputs(found, state)
     if state.problem is not None:
@@ -57,8 +59,6 @@ def render() -> None:
     if state.showing is not None:
         with guarded("The run"):
             _render_run()
-    with guarded("The device"):  # last: the first time, this imports torch
-        place_of_device.caption(DEVICE.format(f"**{cache.device_name()}**"))
 
 
 def _render_inputs(found: Catalogue, state: PageState) -> None:
@@ -94,29 +94,38 @@ def _render_run() -> None:
         hear_map(state.exhibit(), state, version=version)
     write_address(state)
     exhibit = state.exhibit()
+    above = st.container()
+    is_empty = exhibit.trace.num_units == 0 or exhibit.trace.num_sites == 0
+    left, right = (None, None) if is_empty else st.columns([0.6, 0.4], gap="medium")
+    if left is not None:
+        with left, guarded("The map"):  # first of all: it is what the visitor waits for after a click
+            render_map(exhibit, version=version)
+    with above:
+        _render_above(exhibit, state, showing, is_empty=is_empty)
+    if left is None or right is None:
+        return
+    with right, guarded("The atlas"):
+        _render_atlas(exhibit, state)
+    with left, guarded("The drop strip"):
+        _render_drop_strip(exhibit, state)
+    with right, guarded("The model's output"):
+        render_output(exhibit)
+    render_panels(exhibit, state)
+
+
+def _render_above(exhibit: Exhibit, state: PageState, showing: Showing, *, is_empty: bool) -> None:
+    """Draw what stands over the map: what is on show, its numbers, and what is selected."""
     render_title(exhibit, state, showing, export=lambda: _open_export(exhibit))
     render_training_warning(exhibit.run)
     with guarded("The navigator"):
         render_navigator(exhibit, state, showing)
-    if exhibit.trace.num_units == 0 or exhibit.trace.num_sites == 0:
+    if is_empty:
         st.info("This trace is valid and empty: it has no units or no sites, so there is nothing to draw.")
         return
     with guarded("The numbers"):
         render_headlines(exhibit)
     with guarded("The selection"):
         render_chips(exhibit, state)
-    left, right = st.columns([0.6, 0.4], gap="medium")
-    with left:
-        with guarded("The map"):
-            render_map(exhibit, version=version)
-        with guarded("The drop strip"):
-            _render_drop_strip(exhibit, state)
-    with right:
-        with guarded("The atlas"):
-            _render_atlas(exhibit, state)
-        with guarded("The model's output"):
-            render_output(exhibit)
-    render_panels(exhibit, state)
 
 
 def _open_export(exhibit: Exhibit) -> None:

@@ -37,14 +37,8 @@ def render_badge(run: RecordedRun) -> None:
             st.markdown("No self-check was recorded in this trace.")
             return
         st.markdown("The capture asks about itself whether its tables agree with each other and with the model.")
-        st.dataframe(
-            {
-                "Check": [check.name for check in checks],
-                "Result": ["passed" if check.passed else "FAILED" for check in checks],
-                "What was compared": [check.detail for check in checks],
-            },
-            hide_index=True,
-            key="self_check",
-        )
+        for check in checks:
+            icon = ":material/check:" if check.passed else ":material/error_outline: **FAILED**"
+            st.markdown(f"{icon} **{plain_markdown(check.name)}**: {plain_markdown(check.detail)}")
     if checks and not is_good:
         st.error("The capture contradicts itself: do not trust what is shown.", icon=":material/error_outline:")

@@ -20,13 +20,14 @@ from dashboard.widgets.words import write_number
 from uoe_model.errors import MismatchError
 
 SITE: Final = "Site and unit"
+STRIPS: Final = "Loss and entropy"
 FLOW: Final = "Flow"
 FULL: Final = "Who was full"
 COMPARE: Final = "A and B"
 VALUE: Final = "What routing buys"
 NUMBERS: Final = "Numbers"
 TABLES: Final = "Tables"
-PANELS: Final = (SITE, FLOW, FULL, COMPARE, VALUE, NUMBERS, TABLES)
+PANELS: Final = (SITE, STRIPS, FLOW, FULL, COMPARE, VALUE, NUMBERS, TABLES)
 KEY: Final = "panel"
 
 
@@ -34,6 +35,7 @@ def render_panels(exhibit: Exhibit, state: PageState) -> None:
     """Draw the tabs; only the open one is computed."""
     draw = {
         SITE: _render_site,
+        STRIPS: _render_strips,
         FLOW: _render_flow,
         FULL: tables.render_drops,
         COMPARE: _render_comparison,
@@ -49,16 +51,18 @@ def render_panels(exhibit: Exhibit, state: PageState) -> None:
 
 def _render_site(exhibit: Exhibit, state: PageState) -> None:
     left, right = st.columns(2, gap="medium")
-    with left:
-        if not exhibit.run.is_picture:
-            with guarded("The loss strip"):
-                render_view(exhibit, "loss-strip")
-        with guarded("The entropy strip"):
-            render_view(exhibit, "entropy-strip")
-        with guarded("The load of the site"):
-            render_view(exhibit, "load", on_select=lambda: _select_bar(state))
-    with right, guarded("The unit"):
+    with left, guarded("The unit"):
         render_unit_card(exhibit)
+    with right, guarded("The load of the site"):
+        render_view(exhibit, "load", on_select=lambda: _select_bar(state))
+
+
+def _render_strips(exhibit: Exhibit, state: PageState) -> None:
+    if not exhibit.run.is_picture:
+        with guarded("The loss strip"):
+            render_view(exhibit, "loss-strip")
+    with guarded("The entropy strip"):
+        render_view(exhibit, "entropy-strip")
 
 
 def _select_bar(state: PageState) -> None:

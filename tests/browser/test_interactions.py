@@ -175,6 +175,7 @@ def test_6_the_same_tokens_in_the_other_block(page: Page, example: RoutingTrace)
     page.locator(".map .block[data-block='mlp']").click()
     page.evaluate("() => window.release()")
     expect(page.locator(".st-key-chart_load .gtitle")).to_contain_text("L0 MLP")
+    page.get_by_role("tab", name="Loss and entropy").click()
     expect(page.locator(".st-key-chart_entropy-strip .gtitle")).to_contain_text("L0 MLP")
 
 

@@ -36,7 +36,7 @@ from tests.dashboard.conftest import (
 )
 from uoe_model.run import run_image, run_text
 
-FIRST_CHARTS = {"atlas", "drop-strip", "output", "loss-strip", "entropy-strip", "load"}
+FIRST_CHARTS = {"atlas", "drop-strip", "output", "load"}
 
 
 def buttons(page: AppTest) -> list[str]:
@@ -62,9 +62,12 @@ def test_the_picture_example_is_one_click_away(page: AppTest) -> None:
     assert boxes(page) == []
     assert shown_key(page) == "picture"
     assert maps(page) == ["picture_map"]
-    assert "loss-strip" not in charts(page)
+    drawn = charts(open_panel(page, "Loss and entropy"))
+    assert "entropy-strip" in drawn
+    assert "loss-strip" not in drawn
     page.button(key="other_example").click().run()
     assert shown_key(page) == "text"
+    assert {"entropy-strip", "loss-strip"} <= set(charts(page))
 
 
 def test_a_folder_that_is_no_checkpoint_is_named_in_one_sentence(page: AppTest) -> None:
@@ -128,7 +131,6 @@ def test_a_picture_is_routed_as_run_image_routes_it(page: AppTest, models_dir) -
     expected = run_image(models_dir / IMAGE_MODEL, sample.path).trace.assignments
     assert np.array_equal(run.trace.assignments.expert_id, expected.expert_id)
     assert maps(page) == ["picture_map"]
-    assert "loss-strip" not in charts(page)
 
 
 def test_a_long_text_runs_as_consecutive_examples(page: AppTest) -> None:
@@ -252,7 +254,7 @@ def test_what_was_chosen_on_the_map_reaches_all_views(page: AppTest) -> None:
     assert {"chip_expert_0", "chip_unit_2"} <= set(buttons(page))
     after = charts(page)
     assert "unit" in after
-    assert all(after[name] != before[name] for name in ("load", "entropy-strip", "drop-strip", "atlas"))
+    assert all(after[name] != before[name] for name in ("load", "drop-strip", "atlas"))
 
 
 @pytest.mark.parametrize(
@@ -332,6 +334,7 @@ def test_a_view_that_fails_leaves_the_others(
 
 
 IN_PANEL = {
+    panels.STRIPS: {"loss-strip", "entropy-strip"},
     panels.FLOW: {"flow"},
     panels.COMPARE: {"atlas-difference", "route-changes"},
     panels.VALUE: {"routing-value"},
