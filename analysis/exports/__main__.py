@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis.exports.bundle import load_bundle
 from analysis.exports.files import DEFAULT_DPI, FORMATS, Format, export_view, file_stem
-from analysis.exports.presets import PRESETS, SPANS, spans_of
+from analysis.exports.presets import PRESETS, SPANS, preset_named, spans_of
 from analysis.views import VIEWS, missing
 from uoe_model.errors import UoEError
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             exhibit = load_bundle(file)
         is_all = options.view == "all"
         names = [name for name in VIEWS if not missing(exhibit, name)] if is_all else [options.view]
-        preset = PRESETS[options.preset]
+        preset = preset_named(options.preset)
         made = {
             options.output / f"{file_stem(name)}.{kind}": export_view(
                 exhibit, name, kind, preset=preset, span=options.span or spans_of(preset)[0], dpi=options.dpi

@@ -21,6 +21,7 @@ from analysis.figures.theme import (
 )
 
 KEPT_BORDER: Final = "#E69F00"
+HATCH: Final = "#8A94A0"  # seen on dark and light cells, and quieter than the rank printed over it
 
 
 def build_unit_atlas_figure(table: pd.DataFrame, *, theme: ThemeName = "light") -> go.Figure:
@@ -63,7 +64,7 @@ def _cells(cells: pd.DataFrame, outcome: str, *, theme: ThemeName) -> go.Bar:
         f"{rank}{'×' if is_dropped else ''}" if rank >= 0 else "" if is_known else "–"
         for rank, is_known in zip(cells["rank"], known, strict=True)
     ]
-    pattern = {"shape": STATUS_HATCH, "fillmode": "overlay", "fgcolor": "#FFFFFF", "size": 6, "solidity": 0.25}
+    pattern = {"shape": STATUS_HATCH, "fillmode": "overlay", "fgcolor": HATCH, "size": 7, "solidity": 0.2}
     border = KEPT_BORDER if outcome == "kept" else NEUTRAL[theme]
     width = [2.5 if outcome == "kept" else 0 if is_known else 1 for is_known in known]
     names = [

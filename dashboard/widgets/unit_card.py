@@ -1,11 +1,11 @@
 """The unit that is looked at: what it is, what the model said about it, and its route through every site."""
 
+import pandas as pd
 import streamlit as st
 
 from analysis.exhibit import Exhibit
-from analysis.loss import loss_of_unit
-from analysis.tables import units_table
-from analysis.unit_card import unit_card
+from analysis.figures.labels import expert_label
+from analysis.unit_card import unit_card, unit_facts
 from analysis.views import unit_name
 from dashboard.widgets.charts import render_view
 from dashboard.widgets.words import plain_markdown, write_number
@@ -20,14 +20,11 @@ def render_unit_card(exhibit: Exhibit) -> None:
             icon=":material/touch_app:",
         )
         return
-    units = exhibit.run.tables.table(units_table)
-    row = units.iloc[unit]
+    row = exhibit.run.tables.table(unit_facts, unit_id=unit).iloc[0]
     facts = [f"**{plain_markdown(unit_name(exhibit.trace, unit))}**"]
     if not exhibit.run.is_picture:
-        loss = float(loss_of_unit(units).iloc[unit])
-        facts.append(
-            f"loss {write_number(loss, 'nats')} nats" if loss == loss else "loss unknown: nothing predicted it"
-        )
+        loss = write_number(float(row["loss"]), "nats")
+        facts.append("loss unknown: nothing predicted it" if pd.isna(row["loss"]) else f"loss {loss} nats")
         said = str(row["output_text"])
         if said:
             probability = write_number(float(row["output_probability"]), "share")
@@ -35,7 +32,7 @@ def render_unit_card(exhibit: Exhibit) -> None:
     st.markdown(" · ".join(facts))
     render_view(exhibit, "unit")
     rows = exhibit.run.tables.table(unit_card, unit_id=unit)
-    shown = rows.assign(expert="E" + rows["expert_id"].astype("str"))
+    shown = rows.assign(expert=[expert_label(one) if one >= 0 else "none" for one in rows["expert_id"]])
     columns = ["site_name", "rank", "expert", "status", "gate", "score", "margin"]
     st.dataframe(
         shown[columns].rename(columns={"site_name": "site", "score": "probability"}),
