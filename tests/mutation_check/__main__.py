@@ -50,6 +50,11 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         *("-k", "explained"),
     ),
     "routing value": ("tests/analysis/test_routing_value.py",),
+    "transitions": ("tests/analysis/test_transitions.py",),
+    "comparison": ("tests/analysis/test_compare.py",),
+    "full experts": ("tests/analysis/test_full_experts.py",),
+    "selection": ("tests/analysis/test_selection.py", "-k", "slow_loop"),
+    "one unit": ("tests/analysis/test_unit_experts.py", "tests/analysis/test_unit_drops.py"),
 }
 """What must notice that a statistic is wrong, as arguments of pytest."""
 
