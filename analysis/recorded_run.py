@@ -1,9 +1,12 @@
 """A run as analysis sees it: trace, prediction and input together, with its tables computed once."""
 
 import dataclasses
+import itertools
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pandas as pd
 
@@ -12,13 +15,21 @@ from uoe_model.trace import RoutingTrace
 
 T = TypeVar("T")
 
+MAX_PARTS: Final = 200
+
+_SERIALS: Final = itertools.count()
+
 
 class TraceTables:
-    """Tables of one trace, each computed when it is first asked for; nobody changes them."""
+    """Tables of one trace, each computed when it is first asked for; nobody changes them.
+
+    The ones used last are kept: selections make new ones, and all visitors share the trace of an example.
+    """
 
     def __init__(self, trace: RoutingTrace) -> None:
         self.trace = trace
-        self._made: dict[tuple[str, str], Any] = {}
+        self._made: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._lock = threading.Lock()
 
     def table(self, statistic: Callable[..., pd.DataFrame], **options: Any) -> pd.DataFrame:
         """A statistic of the trace with these options."""
@@ -30,9 +41,16 @@ class TraceTables:
         return self._once((name, ""), build)
 
     def _once(self, key: tuple[str, str], build: Callable[[], T]) -> T:
-        if key not in self._made:  # two threads may both build it: the same thing, so it does no harm
-            self._made[key] = build()
-        made: T = self._made[key]
+        with self._lock:
+            if key in self._made:
+                self._made.move_to_end(key)
+                known: T = self._made[key]
+                return known
+        made = build()  # two threads may both build it: the same thing, so it does no harm
+        with self._lock:
+            self._made[key] = made
+            while len(self._made) > MAX_PARTS:
+                self._made.popitem(last=False)
         return made
 
 
@@ -46,6 +64,7 @@ class RecordedRun:
         changes: what was changed about the routing, in words; "" if nothing.
         notes: what a reader should know about the input, one sentence each.
         tables: of `trace`.
+        serial: different for every run of this process, also after others are forgotten.
     """
 
     name: str
@@ -56,6 +75,7 @@ class RecordedRun:
     changes: str = ""
     notes: tuple[str, ...] = ()
     tables: TraceTables = dataclasses.field(init=False, repr=False)
+    serial: int = dataclasses.field(init=False, repr=False, default_factory=lambda: next(_SERIALS))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tables", TraceTables(self.trace))

@@ -55,7 +55,7 @@ def route_changes_of(exhibit: Exhibit) -> RouteChanges | None:
     pinned, run = exhibit.pinned, exhibit.run
     if pinned is None or pinned is run:
         return None
-    return run.tables.part(f"changes of routes {id(pinned)}", lambda: _compared(pinned, run))
+    return run.tables.part(f"changes of routes {pinned.serial}", lambda: _compared(pinned, run))
 
 
 def _compared(pinned: RecordedRun, run: RecordedRun) -> RouteChanges | None:

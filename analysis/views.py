@@ -149,9 +149,12 @@ def _drop_rows(exhibit: Exhibit) -> pd.DataFrame:
 
 
 def _drop_figure(exhibit: Exhibit, theme: ThemeName) -> go.Figure:
-    lit = None if exhibit.lit is None or exhibit.is_pooled else exhibit.trace.units.position[exhibit.lit].tolist()
-    figure = build_drop_strip_figure(_drop_rows(exhibit), theme=theme, lit_positions=lit)
-    if exhibit.selection.experts:
+    experts_chosen, lit = bool(exhibit.selection.experts), exhibit.lit  # whom an expert turned away it has not lit
+    positions = None if lit is None or experts_chosen or exhibit.is_pooled else exhibit.trace.units.position[lit]
+    figure = build_drop_strip_figure(
+        _drop_rows(exhibit), theme=theme, lit_positions=None if positions is None else positions.tolist()
+    )
+    if experts_chosen:
         experts = ", ".join(f"E{expert}" for expert in exhibit.selection.experts)
         figure.update_layout(title_text=f"{figure.layout.title.text} to {experts}")
     return figure
@@ -281,7 +284,7 @@ def _difference_rows(exhibit: Exhibit) -> pd.DataFrame:
     pinned = exhibit.pinned
     if pinned is None:
         raise TraceError(_not_comparable(exhibit))
-    return exhibit.run.tables.part(f"difference {id(pinned)}", lambda: load_difference(pinned.trace, exhibit.trace))
+    return exhibit.run.tables.part(f"difference {pinned.serial}", lambda: load_difference(pinned.trace, exhibit.trace))
 
 
 def _difference_figure(exhibit: Exhibit, theme: ThemeName) -> go.Figure:
@@ -294,7 +297,7 @@ def _change_rows(exhibit: Exhibit) -> pd.DataFrame:
     pinned = exhibit.pinned
     if pinned is None:
         raise TraceError(_not_comparable(exhibit))
-    rows = exhibit.run.tables.part(f"changes {id(pinned)}", lambda: route_changes(pinned.trace, exhibit.trace))
+    rows = exhibit.run.tables.part(f"changes {pinned.serial}", lambda: route_changes(pinned.trace, exhibit.trace))
     return rows[rows["site_id"] == exhibit.site_id]
 
 
@@ -396,7 +399,7 @@ VIEWS: Final[Mapping[str, View]] = MappingProxyType(
             title="What routing buys",
             rows=_value_rows,
             figure=_value_figure,
-            caption=lambda e: f"Loss added when learned routes are replaced ({_subject(e)}); bars: random draws.",
+            caption=lambda e: f"Loss added to {e.run.name} when routes of {e.trace.run.model} as trained are replaced.",
             missing=_no_value,
         ),
     }

@@ -10,7 +10,6 @@ from analysis.exhibit import Exhibit
 from analysis.figures.theme import ThemeName
 from analysis.views import VIEWS, missing
 from dashboard import cache
-from dashboard.state import page_state
 
 CONFIG: Final = {"displaylogo": False, "displayModeBar": False}  # files are made under Export
 
@@ -57,7 +56,6 @@ def render_csv(rows: pd.DataFrame, *, name: str, label: str) -> None:
 
 def _identity(exhibit: Exhibit) -> str:
     """A text that differs whenever a figure of the exhibit may differ."""
-    showing = page_state().showing
-    key = "" if showing is None else showing.key
-    value = "" if exhibit.routing_value is None else str(id(exhibit.routing_value))
-    return f"{key} {exhibit.index} {exhibit.selection} {exhibit.options} {id(exhibit.pinned)} {value}"
+    pinned = "" if exhibit.pinned is None else str(exhibit.pinned.serial)
+    measured = "" if exhibit.routing_value is None else "measured"
+    return f"{exhibit.run.serial} {exhibit.selection} {exhibit.options} {pinned} {measured}"

@@ -142,7 +142,8 @@ def _render_value(exhibit: Exhibit, state: PageState) -> None:
     if missing(exhibit, "routing-value"):
         st.markdown(
             "How much does the model lose on this input when its learned routes are replaced: by balanced random ones,"
-            " by the same routes permuted, by those of the untrained router? It takes a few dozen forward passes."
+            " by the same routes permuted, by those of the untrained router, or looked up by token or"
+            " cell? The model routes as trained, whatever was changed for the run. It takes a few dozen forward passes."
         )
         can = results.can_measure(state)
         if st.button(
