@@ -24,6 +24,7 @@ def find_browser() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _group(items)
     if any(item.get_closest_marker("gpu") for item in items):
         import torch
 
@@ -31,6 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             _skip(items, "gpu", "no CUDA device on this machine")
     if find_browser() is None:
         _skip(items, "browser", f"none of {', '.join(BROWSERS)} is installed")
+
+
+def _group(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, a file stays together, and so do all tests that drive a browser.
+
+    Those take longest and are started first; the order within a file stays.
+    """
+    for item in items:
+        group = "browser" if item.get_closest_marker("browser") else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("browser") is None)
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
