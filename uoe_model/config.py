@@ -34,6 +34,7 @@ _LEAST: Final[Mapping[str, int]] = {
     "grid_size": 1,
     "num_channels": 1,
 }
+_OPTIONAL: Final = ("num_key_value_heads", "head_dim")
 _NOT_NEGATIVE: Final = ("router_aux_loss_coef", "router_z_loss_coef", "router_init_std", "initializer_range")
 _POSITIVE: Final = ("norm_eps", "rope_theta")
 
@@ -118,6 +119,8 @@ class UoEConfig(PreTrainedConfig):
 
     Args:
         hidden_size: D. num_attention_heads: H, shared equally by the attention experts.
+        num_key_value_heads: with fewer than H, each serves a run of H / this many heads (arXiv 2305.13245); experts
+            share them equally too. None: H. head_dim: width of a head. None: D / H.
         intermediate_size: F, hidden units of the MLP, shared equally by the MLP experts.
         hidden_act: `gelu` (exact) or `swiglu`.
         position_embedding: `rotary` (on q and k, at original positions) or `learned` (added to the input).
@@ -142,6 +145,8 @@ class UoEConfig(PreTrainedConfig):
         hidden_size: int = 128,
         num_hidden_layers: int = 4,
         num_attention_heads: int = 4,
+        num_key_value_heads: int | None = None,
+        head_dim: int | None = None,
         intermediate_size: int = 512,
         hidden_act: str = "gelu",
         norm_eps: float = 1e-6,
@@ -167,6 +172,8 @@ class UoEConfig(PreTrainedConfig):
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads
+        self.num_key_value_heads = num_key_value_heads
+        self.head_dim = head_dim
         self.intermediate_size = intermediate_size
         self.hidden_act = hidden_act
         self.norm_eps = norm_eps
@@ -203,6 +210,16 @@ class UoEConfig(PreTrainedConfig):
             raise ConfigError(f"UoEConfig: {block}_router lacks {', '.join(sorted(missing))}")
         return RouterConfig(**fields)
 
+    @property
+    def key_value_heads(self) -> int:
+        """Key/value heads of a layer."""
+        return self.num_attention_heads if self.num_key_value_heads is None else self.num_key_value_heads
+
+    @property
+    def head_width(self) -> int:
+        """Width of a head of q, k and v."""
+        return self.hidden_size // self.num_attention_heads if self.head_dim is None else self.head_dim
+
     def site_configs(self) -> tuple[RouterConfig, ...]:
         """One router configuration per site: layer 0 attention, layer 0 mlp, layer 1 attention, ..."""
         return tuple(self.router_config(block) for _ in range(self.num_hidden_layers) for block in BLOCKS)
@@ -217,11 +234,14 @@ class UoEConfig(PreTrainedConfig):
         if problems:
             raise ConfigError("UoEConfig: " + "; ".join(problems))
         routers = {block: self.router_config(block) for block in BLOCKS}
-        for name, size, divisor_name, divisor in (
-            ("hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads),
-            ("num_attention_heads", self.num_attention_heads, "attention experts", routers["attention"].num_experts),
+        multiples = [
+            ("num_attention_heads", self.num_attention_heads, "num_key_value_heads", self.key_value_heads),
+            ("num_key_value_heads", self.key_value_heads, "attention experts", routers["attention"].num_experts),
             ("intermediate_size", self.intermediate_size, "mlp experts", routers["mlp"].num_experts),
-        ):
+        ]
+        if self.head_dim is None:
+            multiples.append(("hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads))
+        for name, size, divisor_name, divisor in multiples:
             if size % divisor:
                 problems.append(f"{name}={size} must be a multiple of {divisor_name}={divisor}")
         for name, value, allowed in (
@@ -231,8 +251,8 @@ class UoEConfig(PreTrainedConfig):
         ):
             if value not in allowed:
                 problems.append(f"{name}={value!r} must be one of {', '.join(allowed)}")
-        if self.position_embedding == "rotary" and (self.hidden_size // max(self.num_attention_heads, 1)) % 2:
-            problems.append("rotary positions need an even head width (hidden_size / num_attention_heads)")
+        if self.position_embedding == "rotary" and self.head_width % 2:
+            problems.append(f"rotary positions need an even head width, not {self.head_width}")
         for block, router in routers.items():
             if self.is_causal and not router.is_causal:
                 problems.append(
@@ -255,6 +275,11 @@ class UoEConfig(PreTrainedConfig):
             f"{name}={getattr(self, name)!r} must be a whole number of at least {least}"
             for name, least in _LEAST.items()
             if not _is_whole(getattr(self, name), least)
+        ]
+        problems += [
+            f"{name}={getattr(self, name)!r} must be null or a whole number of at least 1"
+            for name in _OPTIONAL
+            if getattr(self, name) is not None and not _is_whole(getattr(self, name), 1)
         ]
         for name in (*_NOT_NEGATIVE, *_POSITIVE):
             value, bound = getattr(self, name), "above 0" if name in _POSITIVE else "not below 0"

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from uoe_model.cache import CacheStep
 from uoe_model.config import UoEConfig
 from uoe_model.dispatch import build_slot_table
-from uoe_model.kernels.backend import expert_mlp
+from uoe_model.kernels.backend import compute_dtype, expert_mlp
 from uoe_model.layout import RoutingLayout
 from uoe_model.router import Router, RoutingDecision, RoutingOverrides
 
@@ -47,14 +47,8 @@ class UoME(nn.Module):
         else:
             decision = step.new_part(step.decide(self.router, x_ND, overrides))
         table = build_slot_table(decision, self.w1.shape[0], None, 1)
-        dtype = _compute_dtype(x_ND)
+        dtype = compute_dtype(x_ND)
         w1, b1, w2 = (weight.to(dtype) for weight in (self.w1, self.b1, self.w2))
         out_ND = expert_mlp(x_ND.to(dtype), decision.gate_NK, w1, b1, w2, self.act, table)
         reached_N1 = decision.kept_NK.any(-1, keepdim=True)
         return out_ND + reached_N1 * self.b2.to(dtype), decision
-
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    """What products run in: the autocast type inside autocast, else the input's own."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

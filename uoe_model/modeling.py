@@ -166,8 +166,7 @@ class UoEModel(UoEPreTrainedModel):
             x_ND = self.embed(x_ND)
         rotation = None
         if self.config.position_embedding == "rotary":
-            head_width = self.config.hidden_size // self.config.num_attention_heads
-            rotation = rotary_angles(layout.position_N, head_width, self.config.rope_theta, x_ND.dtype)
+            rotation = rotary_angles(layout.position_N, self.config.head_width, self.config.rope_theta, x_ND.dtype)
         elif self.embed_position is not None:
             if int(layout.position_N.max()) >= self.config.max_position_embeddings:
                 raise InputError(

@@ -15,7 +15,7 @@ from tests.oracles.routing import Array, Route
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DenseAttention:
-    """(D, D) matrices and (D,) biases of a multi-head attention block."""
+    """Matrices (D, H * head width), w_o (H * head width, D), and biases of a multi-head attention block."""
 
     w_q: Array
     w_k: Array
@@ -68,7 +68,7 @@ def attention(
     gate_keys: bool,
 ) -> Array:
     """Output (units, D) without the residual; 0 for units that no expert kept and for padding."""
-    width = x.shape[1] // dense.num_heads
+    width = dense.w_q.shape[1] // dense.num_heads
     out = np.zeros_like(x)
     for example in examples:
         for query_position, query_unit in enumerate(example):

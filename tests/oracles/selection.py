@@ -7,9 +7,7 @@ from uoe_model.trace import DROPPED, FILLER, KEPT, RoutingTrace
 def lit_units(trace: RoutingTrace, selection: Selection) -> list[bool]:
     rows, lit = trace.assignments, []
     for unit in range(trace.num_units):
-        own = [
-            row for row in range(len(rows)) if rows.unit_id[row] == unit and rows.site_id[row] == selection.site_id
-        ]
+        own = [row for row in range(len(rows)) if rows.unit_id[row] == unit and rows.site_id[row] == selection.site_id]
         kept = [int(rows.expert_id[row]) for row in own if rows.status[row] == KEPT]
         dropped = [row for row in own if rows.status[row] == DROPPED]
         asked = [row for row in own if rows.status[row] != FILLER]

@@ -125,15 +125,17 @@ def array(tensor: Tensor) -> Array:
 
 def dense_attention(block: SMHA, rope_theta: float | None) -> blocks.DenseAttention:
     """The dense block that the experts' slices make when laid side by side."""
-    width = block.w_o.shape[1]
-    q, k, v = (
-        np.concatenate([array(expert[:, part * width : (part + 1) * width]) for expert in block.w_qkv], axis=1)
-        for part in range(3)
-    )
-    b_q, b_k, b_v = (
-        np.concatenate([array(expert[part * width : (part + 1) * width]) for expert in block.b_qkv])
-        for part in range(3)
-    )
+    shape = block.shape
+    sizes = [shape.heads * shape.width, shape.kv_heads * shape.width, shape.kv_heads * shape.width]
+    starts = [0, sizes[0], sizes[0] + sizes[1]]
+    parts = []
+    for start, size in zip(starts, sizes, strict=True):
+        columns = slice(start, start + size)
+        w = np.concatenate([array(expert[:, columns]) for expert in block.w_qkv], axis=1)
+        parts.append((w, np.concatenate([array(expert[columns]) for expert in block.b_qkv])))
+    (q, b_q), *shared = parts
+    # Every query head gets its own copy of the key/value head that it shares.
+    (k, b_k), (v, b_v) = ((_repeat_heads(w, block), _repeat_heads(b, block)) for w, b in shared)
     return blocks.DenseAttention(
         w_q=q,
         w_k=k,
@@ -143,9 +145,15 @@ def dense_attention(block: SMHA, rope_theta: float | None) -> blocks.DenseAttent
         b_k=b_k,
         b_v=b_v,
         b_o=array(block.b_o),
-        num_heads=block.num_experts * block.heads_per_expert,
+        num_heads=block.num_experts * block.shape.heads,
         rope_theta=rope_theta,
     )
+
+
+def _repeat_heads(columns: Any, block: SMHA) -> Any:
+    shape = block.shape
+    heads = np.split(columns, columns.shape[-1] // shape.width, axis=-1)
+    return np.concatenate([head for head in heads for _ in range(shape.heads // shape.kv_heads)], axis=-1)
 
 
 def dense_mlp(block: UoME) -> blocks.DenseMLP:

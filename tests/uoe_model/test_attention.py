@@ -37,7 +37,7 @@ def attend(model: UoEModel, x: Tensor, valid: list[list[int]]) -> tuple[Tensor, 
     theta = model.config.rope_theta
     rotation = None
     if model.config.position_embedding == "rotary":
-        rotation = rotary_angles(layout.position_N, block.head_width, theta, x.dtype)
+        rotation = rotary_angles(layout.position_N, block.shape.width, theta, x.dtype)
     out, decision = block(layout.select(x), layout, rotation)
     return layout.spread(out), decision.spread(layout)
 
@@ -88,6 +88,18 @@ def test_attention_that_looks_ahead_equals_the_loop(router, gate, gate_keys, pos
     check_against_loop(build_encoder(attention_router=router, mlp_router=other, position_embedding=position))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("gate_keys", [False, True])
+def test_heads_that_share_keys_and_have_their_own_width_equal_the_loop(causal, gate_keys):
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 6}
+    if causal:
+        router = causal_router(num_experts=2, capacity_factor=0.75, gate_keys=gate_keys, gate="probability")
+        check_against_loop(build_lm(attention_router=router | {"num_experts_per_tok": 1}, **heads).model)
+    else:
+        router = free_router(num_experts=4, gate_keys=gate_keys)
+        check_against_loop(build_encoder(attention_router=router, **heads))
+
+
 @pytest.mark.parametrize("selection", ["data", "expert_choice"])
 def test_key_gates_change_nothing_at_gate_one_and_something_otherwise(selection):
     x = inputs(1, 20)
@@ -111,19 +123,22 @@ def test_units_that_no_expert_kept_get_nothing_and_others_the_bias_once():
     assert torch.equal(out[reached], block.b_o.expand(int(reached.sum()), -1))
 
 
+@pytest.mark.parametrize("shared_keys", [False, True])
 @pytest.mark.parametrize("gate_keys", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
-def test_gradients_equal_finite_differences(causal, gate_keys):
+def test_gradients_equal_finite_differences(causal, gate_keys, shared_keys, monkeypatch):
+    monkeypatch.setattr("uoe_model.kernels.plain_rows.CHUNK_BYTES", 20_000)  # several chunks of experts
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 4} if shared_keys else {}
     if causal:
-        model = build_lm(attention_router=causal_router(capacity_factor=0.4, gate_keys=gate_keys)).model
+        model = build_lm(attention_router=causal_router(capacity_factor=0.4, gate_keys=gate_keys), **heads).model
     else:
-        model = build_encoder(attention_router=free_router(gate_keys=gate_keys))
+        model = build_encoder(attention_router=free_router(gate_keys=gate_keys), **heads)
     block = model.blocks[0].attention
     valid = [[1] * 10, [0] * 3 + [1] * 7]
     names = ["w_qkv", "b_qkv", "w_o", "b_o", "router.weight"]
     values = [block.get_parameter(name).detach().clone().requires_grad_() for name in names]
     layout = build_layout(torch.tensor(valid, dtype=torch.bool), 1)
-    rotation = rotary_angles(layout.position_N, block.head_width, 10_000.0, torch.float64)
+    rotation = rotary_angles(layout.position_N, block.shape.width, 10_000.0, torch.float64)
 
     def forward(x: Tensor, *parameters: Tensor) -> Tensor:
         named = dict(zip(names, parameters, strict=True))

@@ -23,14 +23,14 @@ def dense_attention(block: SMHA, x_TD: Tensor, theta: float) -> Tensor:
     for w, b in zip(block.w_qkv, block.b_qkv, strict=True):
         for part, into in zip((x_TD @ w + b).chunk(3, -1), (q, k, v), strict=True):
             into.append(part)
-    heads = [torch.cat(parts, -1).view(length, -1, block.head_width).transpose(0, 1) for parts in (q, k, v)]
-    half = block.head_width // 2
+    heads = [torch.cat(parts, -1).view(length, -1, block.shape.width).transpose(0, 1) for parts in (q, k, v)]
+    half = block.shape.width // 2
     angle = torch.arange(length).double()[:, None] * theta ** (-torch.arange(half).double() / half)
     for index in (0, 1):
         wide = torch.complex(heads[index][..., :half].double(), heads[index][..., half:].double())
         wide = wide * torch.polar(torch.ones_like(angle), angle)
         heads[index] = torch.cat([wide.real, wide.imag], -1).to(x_TD.dtype)
-    scores = heads[0] @ heads[1].transpose(1, 2) / block.head_width**0.5
+    scores = heads[0] @ heads[1].transpose(1, 2) / block.shape.width**0.5
     if block.is_causal:
         scores = scores.masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
     out = (scores.softmax(-1) @ heads[2]).transpose(0, 1).reshape(length, width)

@@ -4,9 +4,23 @@ from typing import Final, Literal
 
 import torch
 
-from uoe_model.kernels.reference import combine, expert_attention, expert_mlp, gather
+from uoe_model.kernels.plain_attention import AttentionRows, HeadShape, Rotation, expert_attention, project_slots
+from uoe_model.kernels.plain_mlp import expert_mlp
+from uoe_model.kernels.plain_rows import compute_dtype, weighted_sum
 
-__all__ = ["BACKEND", "Backend", "combine", "expert_attention", "expert_mlp", "gather", "pick_device"]
+__all__ = [
+    "BACKEND",
+    "AttentionRows",
+    "Backend",
+    "HeadShape",
+    "Rotation",
+    "compute_dtype",
+    "expert_attention",
+    "expert_mlp",
+    "pick_device",
+    "project_slots",
+    "weighted_sum",
+]
 
 Backend = Literal["plain"]
 

@@ -102,9 +102,7 @@ def describe(subject: Subject) -> str:
     return f"eight-domain text, test, {len(subject.test.examples):,} windows"
 
 
-def measure(
-    subject: Subject, looked_up: Mapping[int, Tensor], *, report: Report = lambda line: None
-) -> dict[str, Any]:
+def measure(subject: Subject, looked_up: Mapping[int, Tensor], *, report: Report = lambda line: None) -> dict[str, Any]:
     """All numbers of the model card, ready for JSON.
 
     Args:

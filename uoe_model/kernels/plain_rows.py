@@ -1,0 +1,40 @@
+"""Slots of all experts in plain PyTorch: what their units' gates are, and the way back to the units."""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uoe_model.dispatch import SlotTable
+
+CHUNK_BYTES: Final = 8 << 20
+"""Experts are processed in groups whose temporaries stay about this small; larger ones are page-faulted every call."""
+
+
+def slot_gates(gate_NK: Tensor, table: SlotTable) -> Tensor:
+    """Gate of the unit in each slot (S,), 0 where unused."""
+    gate_S = gate_NK.new_zeros(table.unit_S.shape[0] + 1)
+    slot_NK = table.slot_NK.masked_fill(~table.kept_NK, table.unit_S.shape[0])
+    return gate_S.scatter_(0, slot_NK.flatten(), gate_NK.flatten())[:-1]
+
+
+def weighted_sum(slot_NK: Tensor, values_SD: Tensor, weight_NK: Tensor) -> Tensor:
+    """sum over K of weight * values[slot] (N, D); embedding_bag is the fastest deterministic way."""
+    return F.embedding_bag(slot_NK, values_SD, mode="sum", per_sample_weights=weight_NK)
+
+
+def slot_values_to_units(values_S: Tensor, table: SlotTable) -> Tensor:
+    """One value per slot back to (N, K), 0 where not kept."""
+    return values_S[table.slot_NK] * table.kept_NK
+
+
+def experts_per_chunk(rows_per_expert: int, width: int, element_size: int) -> int:
+    """How many experts are processed together, given what one row of theirs needs at the same time."""
+    return max(1, CHUNK_BYTES // max(rows_per_expert * width * element_size, 1))
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """What products run in: the autocast type inside autocast, else the input's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
