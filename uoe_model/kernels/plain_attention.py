@@ -95,7 +95,7 @@ def expert_attention(
     out_ND, *rows = _ExpertAttention.apply(  # type: ignore[no-untyped-call]
         x_ND, gate_NK, w_qkv_EDC, b_qkv_EC, w_o_EWD, shape, rotation, table, causal, gate_keys, keep_rows
     )
-    return out_ND, AttentionRows(*rows, table, shape, x_ND.shape[0]) if rows else None
+    return out_ND, AttentionRows(rows[0], rows[1], table, shape, x_ND.shape[0]) if rows else None
 
 
 class _ExpertAttention(torch.autograd.Function):
@@ -218,11 +218,11 @@ def _split_and_rotate(
     """(E, G * C, columns) to q, k, v (E * G, heads, C, width)."""
     parts = qkv.view(-1, table.num_slots, shape.heads + 2 * shape.kv_heads, shape.width).transpose(1, 2)
     if rotation is None:
-        q, k, v = parts.split([shape.heads, shape.kv_heads, shape.kv_heads], 1)
+        q, k, v = torch.split(parts, [shape.heads, shape.kv_heads, shape.kv_heads], 1)
         return q, k, v
-    both, v = parts.split([shape.heads + shape.kv_heads, shape.kv_heads], 1)
+    both, v = torch.split(parts, [shape.heads + shape.kv_heads, shape.kv_heads], 1)
     both = rotate(both, *_angles(unit_S, rotation, table, qkv.dtype))
-    q, k = both.split([shape.heads, shape.kv_heads], 1)
+    q, k = torch.split(both, [shape.heads, shape.kv_heads], 1)
     return q, k, v.contiguous()  # so that the rest of qkv need not be kept
 
 
@@ -304,7 +304,9 @@ def _attend_backward(
     else:
         leaves = [part.detach().requires_grad_() for part in (wide_q, wide_k, wide_v)]
         with torch.enable_grad():
-            out = F.scaled_dot_product_attention(*leaves, attn_mask=mask, is_causal=causal, scale=scale)
+            out = F.scaled_dot_product_attention(
+                leaves[0], leaves[1], leaves[2], attn_mask=mask, is_causal=causal, scale=scale
+            )
         if gate_keys:
             grad_heads = F.pad(grad_heads, (0, 1))
         grads = torch.autograd.grad(out, leaves, grad_heads)
