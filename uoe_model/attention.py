@@ -46,7 +46,7 @@ class SMHA(nn.Module):
             kv_heads=config.key_value_heads // routing.num_experts,
             width=config.head_width,
         )
-        self.router = Router(config.hidden_size, routing, site_id=2 * layer)
+        self.router = Router(config.hidden_size, routing, site_id=2 * layer, bias=config.router_bias)
         self.w_qkv = nn.Parameter(torch.empty(routing.num_experts, config.hidden_size, self.shape.columns))
         self.b_qkv = nn.Parameter(torch.zeros(routing.num_experts, self.shape.columns))
         width = self.shape.heads * self.shape.width

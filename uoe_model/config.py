@@ -34,6 +34,7 @@ _LEAST: Final[Mapping[str, int]] = {
     "grid_size": 1,
     "num_channels": 1,
 }
+_FLAGS: Final = ("is_causal", "embedding_norm", "final_norm", "router_bias", "class_token")
 _OPTIONAL: Final = ("num_key_value_heads", "head_dim")
 _NOT_NEGATIVE: Final = ("router_aux_loss_coef", "router_z_loss_coef", "router_init_std", "initializer_range")
 _POSITIVE: Final = ("norm_eps", "rope_theta")
@@ -122,7 +123,12 @@ class UoEConfig(PreTrainedConfig):
         num_key_value_heads: with fewer than H, each serves a run of H / this many heads (arXiv 2305.13245); experts
             share them equally too. None: H. head_dim: width of a head. None: D / H.
         intermediate_size: F, hidden units of the MLP, shared equally by the MLP experts.
-        hidden_act: `gelu` (exact) or `swiglu`.
+        hidden_act: `gelu` (exact), `gelu_tanh` (its approximation by tanh) or `swiglu`.
+        norm_type: `rms` or `layer`. norm_position: `pre`, before a block, or `post`, after its residual sum.
+        embedding_norm: whether embeddings are normed too. final_norm: whether the last hidden states are.
+        router_bias: whether routers add a bias to their logits.
+        pooling: one vector of an example, for classifiers and text encoders: the `mean` of its units, or its first
+            unit (`cls`). class_token: whether a learned unit stands before the cells of a picture.
         position_embedding: `rotary` (on q and k, at original positions) or `learned` (added to the input).
         is_causal: text models that predict the next token; needs `data` selection with `position` admission.
         attention_router: fields of `RouterConfig` for the attention sites; mlp_router: for the MLP sites.
@@ -150,6 +156,13 @@ class UoEConfig(PreTrainedConfig):
         intermediate_size: int = 512,
         hidden_act: str = "gelu",
         norm_eps: float = 1e-6,
+        norm_type: str = "rms",
+        norm_position: str = "pre",
+        embedding_norm: bool = False,
+        final_norm: bool = True,
+        router_bias: bool = False,
+        pooling: str = "mean",
+        class_token: bool = False,
         max_position_embeddings: int = 512,
         position_embedding: str = "rotary",
         rope_theta: float = 10_000.0,
@@ -177,6 +190,13 @@ class UoEConfig(PreTrainedConfig):
         self.intermediate_size = intermediate_size
         self.hidden_act = hidden_act
         self.norm_eps = norm_eps
+        self.norm_type = norm_type
+        self.norm_position = norm_position
+        self.embedding_norm = embedding_norm
+        self.final_norm = final_norm
+        self.router_bias = router_bias
+        self.pooling = pooling
+        self.class_token = class_token
         self.max_position_embeddings = max_position_embeddings
         self.position_embedding = position_embedding
         self.rope_theta = rope_theta
@@ -245,7 +265,10 @@ class UoEConfig(PreTrainedConfig):
             if size % divisor:
                 problems.append(f"{name}={size} must be a multiple of {divisor_name}={divisor}")
         for name, value, allowed in (
-            ("hidden_act", self.hidden_act, ("gelu", "swiglu")),
+            ("hidden_act", self.hidden_act, ("gelu", "gelu_tanh", "swiglu")),
+            ("norm_type", self.norm_type, ("rms", "layer")),
+            ("norm_position", self.norm_position, ("pre", "post")),
+            ("pooling", self.pooling, ("mean", "cls")),
             ("position_embedding", self.position_embedding, ("rotary", "learned")),
             ("balance_scope", self.balance_scope, ("batch", "sequence")),
         ):
@@ -264,6 +287,8 @@ class UoEConfig(PreTrainedConfig):
                     f"{block}_router: gate='mean_one' with num_experts_per_tok=1 is always 1 and gives the router no "
                     "gradient: use gate='probability', or gate='one' for a frozen router"
                 )
+        if self.class_token and self.vocab_size:
+            problems.append("class_token=true is for pictures: the tokenizer of a text model adds its own")
         if routers["attention"].patch_len != routers["mlp"].patch_len:
             problems.append("attention_router and mlp_router must have the same patch_len")
         if problems:
@@ -287,8 +312,9 @@ class UoEConfig(PreTrainedConfig):
                 problems.append(f"{name}={value!r} must be a number {bound}")
         if not all(_is_whole(channels, 1) for channels in self.stem_channels):
             problems.append(f"stem_channels={self.stem_channels!r} must be whole numbers of at least 1")
-        if type(self.is_causal) is not bool:
-            problems.append(f"is_causal={self.is_causal!r} must be true or false")
+        for name in _FLAGS:
+            if type(getattr(self, name)) is not bool:
+                problems.append(f"{name}={getattr(self, name)!r} must be true or false")
         return problems
 
 

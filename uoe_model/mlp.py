@@ -26,7 +26,7 @@ class UoME(nn.Module):
         self.act = config.hidden_act
         hidden = config.intermediate_size // routing.num_experts
         columns = 2 * hidden if self.act == "swiglu" else hidden
-        self.router = Router(config.hidden_size, routing, site_id=2 * layer + 1)
+        self.router = Router(config.hidden_size, routing, site_id=2 * layer + 1, bias=config.router_bias)
         self.w1 = nn.Parameter(torch.empty(routing.num_experts, config.hidden_size, columns))
         self.b1 = nn.Parameter(torch.zeros(routing.num_experts, columns))
         self.w2 = nn.Parameter(torch.empty(routing.num_experts, hidden, config.hidden_size))

@@ -1,6 +1,5 @@
 """The Union-of-Experts transformer, from input to logits: read this file first."""
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers import initialization as init
-from transformers.utils.generic import ModelOutput
 
 from uoe_model.attention import SMHA, rotary_angles
 from uoe_model.cache import CacheStep, UoECache, begin_step
@@ -25,47 +23,26 @@ from uoe_model.errors import ConfigError, InputError
 from uoe_model.layout import RoutingLayout, build_layout
 from uoe_model.losses import load_balancing_loss, next_token_loss, router_z_loss
 from uoe_model.mlp import UoME
+from uoe_model.outputs import UoEEncoderOutput, UoEModelOutput, UoEOutput
 from uoe_model.router import Router, RoutingDecision, RoutingOverrides
+from uoe_model.stem import ImageStem
 
 
-@dataclasses.dataclass
-class UoEOutput(ModelOutput):
-    """What a model with a head returns.
-
-    Attributes:
-        loss: cross entropy plus weighted router losses; only with labels.
-        logits: (B, T, V) next-token logits, or (B, labels) class logits.
-        decisions: one `RoutingDecision` per site, in site order, over the B * T units of this call.
-        cross_entropy: nats. balance_loss: mean over sites, 1 when even. z_loss: mean over sites.
-        past_key_values: the cache, if one is used.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    decisions: tuple[RoutingDecision, ...] | None = None
-    cross_entropy: Tensor | None = None
-    balance_loss: Tensor | None = None
-    z_loss: Tensor | None = None
-    past_key_values: UoECache | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class UoEModelOutput:
-    """Hidden states (N, D) of the valid units, their layout, and the decisions over those units."""
-
-    last_hidden_state: Tensor
-    decisions: tuple[RoutingDecision, ...]
-    layout: RoutingLayout
+def build_norm(config: UoEConfig) -> nn.Module:
+    """A norm over the width, of the configured kind."""
+    kind = nn.RMSNorm if config.norm_type == "rms" else nn.LayerNorm
+    return kind(config.hidden_size, eps=config.norm_eps)
 
 
 class Block(nn.Module):
-    """One layer: two routed blocks, each with its norm before and its residual around."""
+    """One layer: two routed blocks, each with a residual around it and its norm before it (or after the sum)."""
 
     def __init__(self, config: UoEConfig, layer: int) -> None:
         super().__init__()
-        self.norm_attention = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.norms_first = config.norm_position == "pre"
+        self.norm_attention = build_norm(config)
         self.attention = SMHA(config, layer)
-        self.norm_mlp = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.norm_mlp = build_norm(config)
         self.mlp = UoME(config, layer)
 
     def forward(
@@ -76,7 +53,12 @@ class Block(nn.Module):
         overrides: RoutingOverrides | None,
         step: CacheStep | None,
     ) -> tuple[Tensor, RoutingDecision, RoutingDecision]:
-        """x + SMHA(norm(x)), then x + UoME(norm(x))."""
+        """x + SMHA(norm(x)), then x + UoME(norm(x)); or norm(x + SMHA(x)), then norm(x + UoME(x))."""
+        if not self.norms_first:
+            y_ND, attention_decision = self.attention(x_ND, layout, rotation, overrides, step)
+            x_ND = self.norm_attention(x_ND + y_ND)
+            y_ND, mlp_decision = self.mlp(x_ND, layout, overrides, step)
+            return self.norm_mlp(x_ND + y_ND), attention_decision, mlp_decision
         y_ND, attention_decision = self.attention(self.norm_attention(x_ND), layout, rotation, overrides, step)
         x_ND = x_ND + y_ND
         y_ND, mlp_decision = self.mlp(self.norm_mlp(x_ND), layout, overrides, step)
@@ -99,6 +81,8 @@ class UoEPreTrainedModel(PreTrainedModel):
         deep = std / (2 * self.config.num_hidden_layers) ** 0.5
         if isinstance(module, Router):
             init.normal_(module.weight, std=self.config.router_init_std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, SMHA):
             init.normal_(module.w_qkv, std=std)
             init.normal_(module.w_o, std=deep)
@@ -114,7 +98,7 @@ class UoEPreTrainedModel(PreTrainedModel):
 
 
 class UoEModel(UoEPreTrainedModel):
-    """Blocks and final norm over valid units; token embeddings unless the config is for images."""
+    """Embeddings (unless the config is for images), blocks and final norm; alone it is a text encoder."""
 
     def __init__(self, config: UoEConfig) -> None:
         super().__init__(config)
@@ -123,8 +107,9 @@ class UoEModel(UoEPreTrainedModel):
             self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         learned = config.position_embedding == "learned" and config.vocab_size
         self.embed_position = nn.Embedding(config.max_position_embeddings, config.hidden_size) if learned else None
+        self.norm_embedding = build_norm(config) if config.embedding_norm else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.norm = build_norm(config) if config.final_norm else nn.Identity()
         self.patch_len = config.router_config("attention").patch_len
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -140,13 +125,44 @@ class UoEModel(UoEPreTrainedModel):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        document_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         past_key_values: UoECache | None = None,
         routing: RoutingOverrides | None = None,
         **_: Any,
+    ) -> UoEEncoderOutput:
+        """Hidden states and a pooled embedding; see `UoEForCausalLM.forward` for the arguments."""
+        out = self.encode(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            past_key_values=past_key_values,
+            routing=routing,
+        )
+        layout, hidden_ND = out.layout, out.last_hidden_state
+        return UoEEncoderOutput(
+            last_hidden_state=layout.spread(hidden_ND).view(layout.num_rows, layout.row_length, -1),
+            pooler_output=self.pool(hidden_ND, layout),
+            decisions=tuple(decision.spread(layout) for decision in out.decisions),
+            past_key_values=past_key_values,
+        )
+
+    def pool(self, hidden_ND: Tensor, layout: RoutingLayout) -> Tensor:
+        """One vector per example (G, D): its first unit, or the mean of its units."""
+        if self.config.pooling == "cls":
+            return hidden_ND[layout.position_N == 0]
+        total_GD = hidden_ND.new_zeros(layout.num_groups, hidden_ND.shape[1]).index_add(0, layout.group_N, hidden_ND)
+        return total_GD / torch.bincount(layout.group_N, minlength=layout.num_groups).unsqueeze(1)
+
+    def encode(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: UoECache | None = None,
+        routing: RoutingOverrides | None = None,
     ) -> UoEModelOutput:
-        """Run all blocks; see `UoEForCausalLM.forward` for the arguments."""
+        """Run all blocks over the valid units; see `UoEForCausalLM.forward` for the arguments."""
         given = inputs_embeds if input_ids is None else input_ids
         if given is None or (input_ids is not None and inputs_embeds is not None):
             raise InputError("UoEModel: pass either input_ids or inputs_embeds")
@@ -173,6 +189,8 @@ class UoEModel(UoEPreTrainedModel):
                     f"input is longer than the {self.config.max_position_embeddings} learned positions: cut it"
                 )
             x_ND = x_ND + self.embed_position(layout.position_N)
+        if self.norm_embedding is not None:
+            x_ND = self.norm_embedding(x_ND)
         decisions: list[RoutingDecision] = []
         for block in self.blocks:
             x_ND, attention_decision, mlp_decision = block(x_ND, layout, rotation, routing, step)
@@ -239,7 +257,7 @@ class UoEForCausalLM(UoEPreTrainedModel, GenerationMixin):
             raise ConfigError(f"past_key_values must be a UoECache, not {type(past_key_values).__name__}")
         if past_key_values is None and use_cache:
             past_key_values = UoECache()
-        out = self.model(
+        out = self.model.encode(
             input_ids=input_ids,
             attention_mask=attention_mask,
             document_ids=document_ids,
@@ -273,33 +291,8 @@ class UoEForCausalLM(UoEPreTrainedModel, GenerationMixin):
         return is_wanted
 
 
-class ImageStem(nn.Module):
-    """Pixels to a grid of cells; every convolution but a channel-keeping one halves the side while it is too large."""
-
-    def __init__(self, config: UoEConfig) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels, side = config.num_channels, config.image_size
-        for width in config.stem_channels:
-            stride = 2 if side > config.grid_size and width != channels else 1
-            layers += [nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.GELU()]
-            channels, side = width, side // stride
-        if side % config.grid_size:
-            raise ConfigError(f"image stem: side {side} is no multiple of grid_size={config.grid_size}")
-        stride = side // config.grid_size
-        self.convolutions = nn.Sequential(*layers)
-        self.project = nn.Conv2d(channels, config.hidden_size, stride, stride)
-        self.position = nn.Parameter(torch.zeros(config.grid_size**2, config.hidden_size))
-
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """(B, C, side, side) to cells (B, T, D), row by row."""
-        pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
-        cells: Tensor = self.project(self.convolutions(pixels_BCHW))
-        return cells.flatten(2).transpose(1, 2) + self.position
-
-
 class UoEForImageClassification(UoEPreTrainedModel):
-    """Classifies an image from the mean of its cells."""
+    """Classifies an image from the mean of its cells, or from its class token."""
 
     main_input_name = "pixel_values"
 
@@ -329,8 +322,9 @@ class UoEForImageClassification(UoEPreTrainedModel):
         if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != expected:
             raise InputError(f"pixel_values: shape {tuple(pixel_values.shape)} must be (batch, {expected})")
         cells_BTD = self.stem(pixel_values)
-        out = self.model(inputs_embeds=cells_BTD, routing=routing)
-        logits = self.classifier(out.last_hidden_state.view(cells_BTD.shape).mean(1))
+        out = self.model.encode(inputs_embeds=cells_BTD, routing=routing)
+        hidden_BTD = out.last_hidden_state.view(cells_BTD.shape)
+        logits = self.classifier(hidden_BTD[:, 0] if self.config.pooling == "cls" else hidden_BTD.mean(1))
         result = UoEOutput(logits=logits, decisions=out.decisions)
         if labels is not None:
             _add_losses(result, self.model, out, F.cross_entropy(logits.float(), labels))

@@ -107,11 +107,12 @@ class RoutingOverrides:
 class Router(nn.Module):
     """One linear map from a unit to expert logits, always computed in float32 or better."""
 
-    def __init__(self, width: int, config: RouterConfig, site_id: int) -> None:
+    def __init__(self, width: int, config: RouterConfig, site_id: int, *, bias: bool = False) -> None:
         super().__init__()
         self.config = config
         self.site_id = site_id
         self.weight = nn.Parameter(torch.empty(config.num_experts, width))
+        self.bias = nn.Parameter(torch.zeros(config.num_experts)) if bias else None
 
     def forward(
         self, x_ND: Tensor, layout: RoutingLayout, *, causal: bool, overrides: RoutingOverrides | None = None
@@ -141,7 +142,8 @@ class Router(nn.Module):
         """Logits (M, E) of all patches, float32 or better."""
         with torch.autocast(x_ND.device.type, enabled=False):
             dtype = torch.promote_types(x_ND.dtype, torch.float32)
-            return F.linear(_patch_input(x_ND, layout, causal=causal).to(dtype), self.weight.to(dtype))
+            bias = None if self.bias is None else self.bias.to(dtype)
+            return F.linear(_patch_input(x_ND, layout, causal=causal).to(dtype), self.weight.to(dtype), bias)
 
 
 def _patch_input(x_ND: Tensor, layout: RoutingLayout, *, causal: bool) -> Tensor:

@@ -50,9 +50,7 @@ def build_loss_strip_figure(
     if not values.notna().any():
         return nothing_low(title, missing, theme=theme)
     top = _loss_top(values.max()) if value == "loss" else 1.0
-    return build_strip(
-        title, units, values, axis=axis, quantity=quantity, top=top, number=number, theme=theme, lit=lit
-    )
+    return build_strip(title, units, values, axis=axis, quantity=quantity, top=top, number=number, theme=theme, lit=lit)
 
 
 def _loss_top(largest: float) -> float:

@@ -147,7 +147,7 @@ def test_balance_loss_alone_spreads_the_load():
     ids = tokens(4, 32)
     losses = []
     for _ in range(30):
-        loss, _ = model.router_losses(model(input_ids=ids))
+        loss, _ = model.router_losses(model.encode(input_ids=ids))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -83,12 +83,12 @@ def test_all_experts_at_gate_one_are_the_dense_transformer(causal, act, patch_le
     stack = model.model if causal else model
     soften(stack)
     ids = tokens(3, 17)
-    out = stack(input_ids=ids).last_hidden_state.view(3, 17, -1)
+    out = stack.encode(input_ids=ids).last_hidden_state.view(3, 17, -1)
     expected = torch.stack([dense_stack(stack, row) for row in ids])
     torch.testing.assert_close(out, expected, rtol=0, atol=TOLERANCE[dtype])
     for block in stack.blocks:
         x = torch.randn(17, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
-        layout = stack(input_ids=ids[:1]).layout
+        layout = stack.encode(input_ids=ids[:1]).layout
         torch.testing.assert_close(block.mlp(x, layout)[0], dense_mlp(block.mlp, x), rtol=0, atol=TOLERANCE[dtype])
 
 
@@ -102,7 +102,7 @@ def test_an_even_router_with_all_experts_is_the_dense_transformer_too(causal):
         block.attention.router.weight.zero_()
         block.mlp.router.weight.zero_()
     ids = tokens(17)
-    out = stack(input_ids=ids[None]).last_hidden_state
+    out = stack.encode(input_ids=ids[None]).last_hidden_state
     torch.testing.assert_close(out, dense_stack(stack, ids), rtol=0, atol=1e-12)
 
 
@@ -112,7 +112,7 @@ def test_the_other_selections_with_all_experts_are_the_dense_transformer_too(sel
     router = EVERYBODY | {"gate": "one", "selection": selection, "admission": "score"}
     model = build_encoder(attention_router=router, mlp_router=router)
     ids = tokens(17)
-    out = model(input_ids=ids[None]).last_hidden_state
+    out = model.encode(input_ids=ids[None]).last_hidden_state
     torch.testing.assert_close(out, dense_stack(model, ids), rtol=0, atol=1e-12)
 
 
@@ -121,5 +121,5 @@ def test_one_expert_short_of_all_is_not_the_dense_transformer():
     router = EVERYBODY | {"gate": "one", "admission": "position", "num_experts_per_tok": 3}
     model = build_lm(attention_router=router, mlp_router=router).model
     ids = tokens(17)
-    out = model(input_ids=ids[None]).last_hidden_state
+    out = model.encode(input_ids=ids[None]).last_hidden_state
     assert (out - dense_stack(model, ids)).abs().max() > 0.1

@@ -91,10 +91,10 @@ def test_an_example_that_looks_ahead_is_the_same_alone_and_padded_in_a_batch(rou
     fields = free_router(**router, patch_len=patch_len)
     model = build_encoder(attention_router=fields, mlp_router=fields)
     ids, mask = pad(ROWS, side, extra=5, filler=13)
-    together = model(input_ids=ids, attention_mask=mask)
+    together = model.encode(input_ids=ids, attention_mask=mask)
     start = 0
     for row in ROWS:
-        single = model(input_ids=row[None])
+        single = model.encode(input_ids=row[None])
         units = torch.arange(start, start + len(row))
         start += len(row)
         torch.testing.assert_close(together.last_hidden_state[units], single.last_hidden_state, rtol=0, atol=1e-11)

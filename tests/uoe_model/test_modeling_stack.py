@@ -67,7 +67,7 @@ def test_the_encoder_equals_the_loop(attention, mlp, patch_len):
     routers = [free_router(**fields, patch_len=patch_len) for fields in (attention, mlp)]
     model = build_encoder(attention_router=routers[0], mlp_router=routers[1])
     ids, mask = pad([tokens(19, seed=1), tokens(8, seed=2)], "left")
-    out = model(input_ids=ids, attention_mask=mask)
+    out = model.encode(input_ids=ids, attention_mask=mask)
     hidden, sites = run_slowly(model, array(model.embed(ids).flatten(0, 1)), mask.tolist())
     np.testing.assert_allclose(array(out.last_hidden_state), hidden[mask.flatten().bool()], rtol=1e-8, atol=1e-8)
     for decision, routes in zip(out.decisions, sites, strict=True):

@@ -3,7 +3,7 @@
 The backward pass gathers rows again instead of saving them, and needs no expert outputs.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from uoe_model.dispatch import SlotTable
 from uoe_model.kernels.plain_rows import experts_per_chunk, slot_gates, slot_values_to_units, weighted_sum
+
+_APPROXIMATE: Final = {"gelu": "none", "gelu_tanh": "tanh"}
 
 
 class _ExpertMLP(torch.autograd.Function):
@@ -89,17 +91,18 @@ def expert_mlp(
 
 
 def activate(a: Tensor, act: str) -> Tensor:
-    """Exact GELU, or SwiGLU over the two halves of the last dimension."""
-    if act == "gelu":
-        return F.gelu(a)
+    """GELU, exact or by tanh, or SwiGLU over the two halves of the last dimension."""
+    if act != "swiglu":
+        return F.gelu(a, approximate=_APPROXIMATE[act])
     gate, up = a.chunk(2, -1)
     return F.silu(gate) * up
 
 
 def activation_and_backward(a: Tensor, act: str) -> tuple[Tensor, Any]:
     """The activation of `a`, and a function from its gradient to the gradient of `a`."""
-    if act == "gelu":
-        return F.gelu(a), lambda grad: torch.ops.aten.gelu_backward(grad, a)
+    if act != "swiglu":
+        how = _APPROXIMATE[act]
+        return F.gelu(a, approximate=how), lambda grad: torch.ops.aten.gelu_backward(grad, a, approximate=how)
     gate, up = a.chunk(2, -1)
     silu = F.silu(gate)
     return silu * up, lambda grad: torch.cat([torch.ops.aten.silu_backward(grad * up, gate), grad * silu], -1)
