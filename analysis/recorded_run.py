@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import pandas as pd
 
-from uoe_model.result import ClassPrediction, ImageInput, TextInput, TextPrediction
+from uoe_model.result import ImageInput, Prediction, TextInput, TextPrediction
 from uoe_model.trace import RoutingTrace
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class RecordedRun:
 
     name: str
     trace: RoutingTrace
-    prediction: ClassPrediction | TextPrediction | None = None
+    prediction: Prediction | None = None
     input: TextInput | ImageInput | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     changes: str = ""

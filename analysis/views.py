@@ -34,7 +34,7 @@ from analysis.transitions import flow_sites, transitions
 from analysis.unit_experts import unit_experts
 from analysis.utilisation import expert_load
 from uoe_model.errors import MismatchError, TraceError
-from uoe_model.result import ClassPrediction, TextPrediction
+from uoe_model.result import ClassPrediction, EmbeddingPrediction, TextPrediction
 from uoe_model.trace import RoutingTrace
 
 MAP: Final = "map"
@@ -245,6 +245,8 @@ def _output_caption(exhibit: Exhibit) -> str:
 
 
 def _no_output(exhibit: Exhibit) -> str:
+    if isinstance(exhibit.run.prediction, EmbeddingPrediction):
+        return "A text encoder answers with a vector; it names no class and no next token."
     return "A trace alone holds no answer of the model." if exhibit.run.prediction is None else ""
 
 
@@ -271,6 +273,8 @@ def _no_unit(exhibit: Exhibit) -> str:
 def unit_name(trace: RoutingTrace, unit_id: int) -> str:
     """How a unit is called: its text and position, or its place in the picture."""
     units = trace.units
+    if units.modality[unit_id] == "image" and units.grid_row[unit_id] < 0:
+        return f"the class token {units.text[unit_id]}".rstrip()
     if units.modality[unit_id] == "image":
         return f"cell in row {int(units.grid_row[unit_id])}, column {int(units.grid_col[unit_id])}"
     text = visible(str(units.text[unit_id]))

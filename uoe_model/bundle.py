@@ -19,22 +19,23 @@ from uoe_model.capture import site_table
 from uoe_model.config import UoEConfig
 from uoe_model.errors import CheckpointError, ConfigError, DeviceError
 from uoe_model.kernels.backend import pick_device
-from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
+from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification, UoEModel
 from uoe_model.processors.image import UoEImageProcessor
-from uoe_model.processors.text import load_tokenizer
+from uoe_model.processors.text import frame_of, load_tokenizer
 from uoe_model.trace import ReferenceTable
 from uoe_model.trace_check import reference_problems
 
 WEIGHTS: Final = "model.safetensors"
 REFERENCE: Final = "routing_reference.json"
 TRAINING_RUN: Final = "training_run.json"
+DECOMPOSITION: Final = "decomposition.json"
 MAX_JSON_BYTES: Final = 16 << 20
 """Largest JSON file of a checkpoint folder that is read."""
 
 Kind = Literal["text", "image"]
-Model = UoEForCausalLM | UoEForImageClassification
+Model = UoEForCausalLM | UoEForImageClassification | UoEModel
 
-_DAMAGED: Final = (
+DAMAGED: Final = (
     OSError,
     ValueError,
     RuntimeError,
@@ -92,7 +93,7 @@ def folder_kind(folder: Path) -> Kind:
         raise CheckpointError(f"{folder.name} holds a {found!r} model, not a 'uoe' one: choose a UoE model.")
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder.name} has no {WEIGHTS}: save the model with save_pretrained.")
-    return "text" if config.get("is_causal", True) else "image"
+    return "text" if config.get("is_causal", True) or config.get("vocab_size") else "image"
 
 
 def load_bundle(folder: Path | str, device: str = "auto") -> Bundle:
@@ -188,9 +189,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _load_model(folder: Path, kind: Kind) -> Model:
     """The model in evaluation mode, every weight of it from the folder."""
-    model_class = UoEForCausalLM if kind == "text" else UoEForImageClassification
+    model_class: type[Model] = UoEForImageClassification
+    config = read_json(folder / "config.json")
+    if kind == "text":  # without a head, a text encoder
+        model_class = UoEForCausalLM if config.get("is_causal", True) else UoEModel
+    stored = config.get("architectures") or [model_class.__name__]
+    if kind == "text" and model_class.__name__ not in stored:
+        raise CheckpointError(
+            f"{folder.name} holds a {stored[0]}, but its config.json describes a {model_class.__name__}: is_causal was "
+            "changed."
+        )
     try:
-        with _ONE_AT_A_TIME, _without_progress_bars():
+        with loading_quietly():
             loaded: Any = model_class.from_pretrained(
                 folder,
                 dtype=torch.float32,
@@ -200,7 +210,7 @@ def _load_model(folder: Path, kind: Kind) -> Model:
                 ignore_mismatched_sizes=True,  # told apart below, by name
                 output_loading_info=True,
             )
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise CheckpointError(f"{folder.name} cannot be loaded: {_first_line(error)}") from error
     model: Model = loaded[0].eval()
     info: Mapping[str, Any] = loaded[1]
@@ -217,6 +227,13 @@ def _load_model(folder: Path, kind: Kind) -> Model:
     if problems:
         raise CheckpointError(f"{folder.name}/{WEIGHTS} does not fit config.json: {'; '.join(problems)}")
     return model
+
+
+@contextlib.contextmanager
+def loading_quietly() -> Iterator[None]:
+    """One model of transformers at a time, without its progress bars."""
+    with _ONE_AT_A_TIME, _without_progress_bars():
+        yield
 
 
 @contextlib.contextmanager
@@ -247,8 +264,11 @@ def _check_fit(
     if tokenizer is not None:
         if len(tokenizer) > config.vocab_size:
             problems.append(f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}")
-        if tokenizer.bos_token_id is None:
+        frame = frame_of(tokenizer, needs_begin=config.is_causal)
+        if config.is_causal and not frame.before:
             problems.append("the tokenizer has no begin token")
+        if len(frame) >= config.max_position_embeddings:
+            problems.append("the context holds nothing but special tokens")
     if image_processor is not None:
         for name in ("image_size", "grid_size"):
             found, expected = getattr(image_processor, name), getattr(config, name)
@@ -263,11 +283,13 @@ def _check_fit(
 def _load_image_processor(folder: Path) -> UoEImageProcessor:
     try:
         return UoEImageProcessor.from_pretrained(folder, local_files_only=True)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise CheckpointError(f"{folder.name}: the image processor cannot be read: {_first_line(error)}") from error
 
 
 def _training(folder: Path) -> str:
+    if (folder / DECOMPOSITION).is_file():
+        return str(read_json(folder / DECOMPOSITION).get("summary", "decomposed from a dense model"))
     if not (folder / TRAINING_RUN).is_file():
         return f"unknown: the folder has no {TRAINING_RUN}; the weights may be untrained"
     steps = read_json(folder / TRAINING_RUN).get("steps", 0)

@@ -180,10 +180,8 @@ class UoEModel(UoEPreTrainedModel):
             if self.embed is None:
                 raise InputError("UoEModel: a model without a vocabulary takes inputs_embeds, not input_ids")
             x_ND = self.embed(x_ND)
-        rotation = None
-        if self.config.position_embedding == "rotary":
-            rotation = rotary_angles(layout.position_N, self.config.head_width, self.config.rope_theta, x_ND.dtype)
-        elif self.embed_position is not None:
+        rotation = self.rotation(layout, x_ND.dtype)
+        if self.embed_position is not None:
             if int(layout.position_N.max()) >= self.config.max_position_embeddings:
                 raise InputError(
                     f"input is longer than the {self.config.max_position_embeddings} learned positions: cut it"
@@ -196,6 +194,12 @@ class UoEModel(UoEPreTrainedModel):
             x_ND, attention_decision, mlp_decision = block(x_ND, layout, rotation, routing, step)
             decisions += [attention_decision, mlp_decision]
         return UoEModelOutput(last_hidden_state=self.norm(x_ND), decisions=tuple(decisions), layout=layout)
+
+    def rotation(self, layout: RoutingLayout, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """cos and sin of the rotary positions of all units; None if positions are learned."""
+        if self.config.position_embedding != "rotary":
+            return None
+        return rotary_angles(layout.position_N, self.config.head_width, self.config.rope_theta, dtype)
 
     def router_losses(self, out: UoEModelOutput) -> tuple[Tensor, Tensor]:
         """Load-balancing loss and z-loss, each the mean over sites."""

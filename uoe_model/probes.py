@@ -17,7 +17,7 @@ from torch import Tensor
 from uoe_model.bundle import Bundle, Kind
 from uoe_model.config import RouterConfig
 from uoe_model.errors import CheckpointError, ConfigError
-from uoe_model.inference import inference_on, picture_processor
+from uoe_model.inference import inference_on, picture_processor, text_tokenizer
 from uoe_model.processors.image import ImageLike
 from uoe_model.replacements import (
     CAPACITIES,
@@ -191,6 +191,9 @@ def _prepare(bundle: Bundle, content: Content) -> list[_Batch]:
 
 
 def _text_batches(bundle: Bundle, text: str) -> list[_Batch]:
+    text_tokenizer(bundle)
+    if not bundle.config.is_causal:
+        raise CheckpointError(f"{bundle.name} is a text encoder: it predicts nothing, so there is no loss to change.")
     examples = cut_text(bundle, text).examples
     batches = []
     for start in range(0, len(examples), WINDOWS_PER_CALL):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,11 +92,37 @@ class TextPrediction:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class EmbeddingPrediction:
+    """The vector that a text encoder makes of a text; of a long one, the mean over its examples."""
+
+    vector: NDArray[np.float32]  # (D,)
+
+    def __post_init__(self) -> None:
+        vector = self.vector
+        problems = []
+        if type(vector) is not np.ndarray or vector.dtype != np.float32 or vector.ndim != 1 or not len(vector):
+            problems.append("vector must be an array (D,) of float32")
+        elif not np.isfinite(vector).all():
+            problems.append("vector must be finite")
+        _raise("EmbeddingPrediction", problems)
+        object.__setattr__(self, "vector", read_only(vector))
+
+    @property
+    def length(self) -> float:
+        """Its Euclidean length."""
+        return float(np.linalg.norm(self.vector.astype(np.float64)))
+
+
+Prediction: TypeAlias = ClassPrediction | TextPrediction | EmbeddingPrediction
+"""What a model says about an input."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RunResult:
     """One run, shared by reference: nobody changes it."""
 
     trace: RoutingTrace
-    prediction: ClassPrediction | TextPrediction
+    prediction: Prediction
     input: TextInput | ImageInput
     timings_ms: Mapping[str, float]
 

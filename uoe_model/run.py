@@ -19,9 +19,18 @@ from uoe_model.inference import inference_on, picture_processor, text_tokenizer
 from uoe_model.kernels.backend import BACKEND
 from uoe_model.processors.image import ImageLike
 from uoe_model.processors.text import token_texts
-from uoe_model.result import Candidate, ClassPrediction, ImageInput, RunResult, TextInput, TextPrediction
+from uoe_model.result import (
+    Candidate,
+    ClassPrediction,
+    EmbeddingPrediction,
+    ImageInput,
+    Prediction,
+    RunResult,
+    TextInput,
+    TextPrediction,
+)
 from uoe_model.router import RoutingOverrides
-from uoe_model.scoring import continue_example, join_scored, score_examples
+from uoe_model.scoring import Scored, continue_example, join_scored, score_examples
 from uoe_model.units import CutText, cut_text, image_units, text_units
 from uoe_model.watch import UNWATCHED, Watch, check_cancelled
 
@@ -98,6 +107,8 @@ def run_text_on(
     cut = cut_text(bundle, text)
     with inference_on(bundle):
         encoded_at = time.perf_counter()
+        if settings.max_new_tokens and not bundle.config.is_causal:
+            raise ConfigError(f"{bundle.name} is a text encoder and cannot continue a text: set max_new_tokens to 0")
         alone = cut.examples[:-1] if settings.max_new_tokens else cut.examples
         parts = score_examples(bundle, alone, overrides, watch=watch)
         generated: list[int] = []
@@ -120,7 +131,7 @@ def run_text_on(
             bundle.reference,
             record | {"seed": settings.seed if settings.draws else None, "timings_ms": _milliseconds(timings)},
         )
-        prediction = _text_prediction(bundle, cut, generated, scored.predicted.loss, scored.logits_V)
+        prediction = _text_prediction(bundle, cut, generated, scored)
     timings["capture"] = time.perf_counter() - forward_at
     watch.report("recording", 1, 1)
     return RunResult(
@@ -194,16 +205,17 @@ def _text_notes(bundle: Bundle, settings: GenerationSettings, generated: list[in
     return notes
 
 
-def _text_prediction(
-    bundle: Bundle, cut: CutText, generated: list[int], loss_N: np.ndarray, logits_V: Tensor
-) -> TextPrediction:
-    tokenizer = text_tokenizer(bundle)
+def _text_prediction(bundle: Bundle, cut: CutText, generated: list[int], scored: Scored) -> Prediction:
+    if scored.pooled_GD is not None:
+        return EmbeddingPrediction(vector=scored.pooled_GD.float().mean(0).cpu().numpy())
+    assert scored.logits_V is not None, "a language model has logits"
+    tokenizer, loss_N = text_tokenizer(bundle), scored.predicted.loss
     # After the text's own last token comes nothing, or what the model itself wrote, which is no part of the text.
     losses = loss_N[: sum(len(example) for example in cut.examples) - 1]
     known = losses[np.isfinite(losses)].astype(np.float64)
     num_bytes = len(cut.encoded.text.encode())
     return TextPrediction(
-        next_candidates=_candidates(tokenizer, logits_V),
+        next_candidates=_candidates(tokenizer, scored.logits_V),
         continuation=str(tokenizer.decode(generated, clean_up_tokenization_spaces=False)) if generated else "",
         mean_loss=float(known.mean()) if len(known) else float("nan"),
         bits_per_byte=float(known.sum() / np.log(2) / num_bytes) if len(known) else float("nan"),

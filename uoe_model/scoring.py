@@ -15,6 +15,7 @@ from uoe_model.cache import UoECache
 from uoe_model.capture import SiteDecisions, join, to_host
 from uoe_model.generation import GenerationSettings
 from uoe_model.inference import text_tokenizer
+from uoe_model.outputs import UoEEncoderOutput
 from uoe_model.processors.text import token_texts
 from uoe_model.router import NOBODY, RoutingDecision, RoutingOverrides
 from uoe_model.watch import UNWATCHED, Watch, check_cancelled
@@ -34,11 +35,16 @@ class Predicted:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Scored:
-    """Consecutive examples, all their units routed; `logits_V` follow the very last unit."""
+    """Consecutive examples, all their units routed.
+
+    Attributes:
+        logits_V: of a language model, after the very last unit. pooled_GD: of a text encoder, one vector per example.
+    """
 
     decisions: tuple[SiteDecisions, ...]
     predicted: Predicted
-    logits_V: Tensor
+    logits_V: Tensor | None = None
+    pooled_GD: Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,22 +67,27 @@ def score_examples(
     Raises:
         Cancelled: between two calls of the model.
     """
-    parts = []
-    watch.report("reading", 0, len(examples))
+    parts: list[Scored] = []
     for start in range(0, len(examples), WINDOWS_PER_CALL):
         check_cancelled(watch)
+        watch.report("reading", start, len(examples))
         rows = examples[start : start + WINDOWS_PER_CALL]
         input_ids, mask = pad_examples(rows, bundle.device)
         out = bundle.model(input_ids=input_ids, attention_mask=mask, routing=overrides)
+        decisions = to_host(out.decisions, mask.flatten().nonzero().squeeze(1))
+        if isinstance(out, UoEEncoderOutput):
+            nothing = _predict_nothing(int(mask.sum()))
+            parts.append(Scored(decisions=decisions, predicted=nothing, pooled_GD=out.pooler_output))
+            continue
         parts.append(
             Scored(
-                decisions=to_host(out.decisions, mask.flatten().nonzero().squeeze(1)),
+                decisions=decisions,
                 predicted=_predict(out.logits, input_ids, mask),
                 # A copy, so that the logits of all the other units need not be kept.
                 logits_V=out.logits[len(rows) - 1, len(rows[-1]) - 1].clone(),
             )
         )
-        watch.report("reading", start + len(rows), len(examples))
+    watch.report("reading", len(examples), len(examples))
     return parts
 
 
@@ -86,10 +97,12 @@ def join_scored(parts: Sequence[Scored]) -> Scored:
         field.name: np.concatenate([getattr(part.predicted, field.name) for part in parts])
         for field in dataclasses.fields(Predicted)
     }
+    pooled = [part.pooled_GD for part in parts if part.pooled_GD is not None]
     return Scored(
         decisions=join([part.decisions for part in parts]),
         predicted=Predicted(**columns),
         logits_V=parts[-1].logits_V,
+        pooled_GD=torch.cat(pooled) if pooled else None,
     )
 
 
@@ -117,6 +130,12 @@ def _predict(logits_BTV: Tensor, input_ids: Tensor, mask: Tensor) -> Predicted:
     return Predicted(
         token_id=flat[0].astype(np.int32), probability=flat[1].astype(np.float32), loss=flat[2].astype(np.float32)
     )
+
+
+def _predict_nothing(num_units: int) -> Predicted:
+    """A text encoder guesses no tokens."""
+    unknown = np.full(num_units, np.nan, dtype=np.float32)
+    return Predicted(token_id=np.full(num_units, -1, dtype=np.int32), probability=unknown, loss=unknown)
 
 
 def continue_example(

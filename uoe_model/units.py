@@ -1,30 +1,37 @@
 """The unit table of a run: where every token stands in its text, and every cell in its picture."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
 from uoe_model.bundle import Bundle
 from uoe_model.capture import patch_ids
 from uoe_model.inference import text_tokenizer
 from uoe_model.processors.image import PreparedImage, cell_boxes
-from uoe_model.processors.text import EncodedText, context_windows, encode, token_texts
+from uoe_model.processors.text import EncodedText, Frame, context_windows, encode, frame_of, token_texts
 from uoe_model.processors.text_input import check_text
 from uoe_model.scoring import Predicted
 from uoe_model.trace import UnitTable, text_column
 
+CLASS_TOKEN: Final = "[CLS]"
+"""Text of the unit that stands before the cells of a picture in some models."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CutText:
-    """A text as consecutive examples of at most the model's context, each begun by the begin token.
+    """A text as consecutive examples of at most the model's context, each framed by special tokens.
 
     Attributes:
-        windows: the tokens of each example. examples: int64, their ids with the begin token before them.
+        frame: what stands before and after each example's own tokens; for a language model, its begin token before.
+        windows: the tokens of each example. examples: int64, their ids with the frame.
     """
 
     encoded: EncodedText
+    frame: Frame
     windows: tuple[slice, ...]
     examples: tuple[NDArray[np.int64], ...]
 
@@ -37,10 +44,12 @@ def cut_text(bundle: Bundle, text: str) -> CutText:
     """
     tokenizer = text_tokenizer(bundle)
     encoded = encode(tokenizer, check_text(text))
-    windows = context_windows(len(encoded), bundle.config.max_position_embeddings - 1)
-    begin = [int(tokenizer.bos_token_id)]
-    examples = tuple(np.concatenate([begin, encoded.token_ids[window]]).astype(np.int64) for window in windows)
-    return CutText(encoded=encoded, windows=windows, examples=examples)
+    frame = frame_of(tokenizer, needs_begin=bundle.config.is_causal)
+    windows = context_windows(len(encoded), bundle.config.max_position_embeddings - len(frame))
+    examples = tuple(
+        np.concatenate([frame.before, encoded.token_ids[window], frame.after]).astype(np.int64) for window in windows
+    )
+    return CutText(encoded=encoded, frame=frame, windows=windows, examples=examples)
 
 
 def text_units(bundle: Bundle, cut: CutText, generated: list[int], predicted: Predicted) -> UnitTable:
@@ -50,20 +59,24 @@ def text_units(bundle: Bundle, cut: CutText, generated: list[int], predicted: Pr
         predicted: over all of them.
     """
     tokenizer, encoded, windows = text_tokenizer(bundle), cut.encoded, cut.windows
-    bos_text = token_texts(tokenizer, [int(tokenizer.bos_token_id)])[0]
-    token_id, text, start, end, special = [], [], [], [], []
+    before, after = (_special(tokenizer, ids) for ids in (cut.frame.before, cut.frame.after))
+    text: list[str] = []
+    special: list[bool] = []
+    token_id: list[NDArray[np.int32]] = []
+    start: list[NDArray[np.int32]] = []
+    end: list[NDArray[np.int32]] = []
     for window in windows:
+        inner = (encoded.token_ids[window], encoded.char_start[window], encoded.char_end[window])
+        for column, *framed in zip((token_id, start, end), before.columns, inner, after.columns, strict=True):
+            column += framed
+        text += [*before.texts, *encoded.pieces[window], *after.texts]
         size = window.stop - window.start
-        token_id += [np.asarray([tokenizer.bos_token_id]), encoded.token_ids[window]]
-        text += [bos_text, *encoded.pieces[window]]
-        start += [np.asarray([-1]), encoded.char_start[window]]
-        end += [np.asarray([-1]), encoded.char_end[window]]
-        special += [True] + [False] * size
-    lengths = [window.stop - window.start + 1 for window in windows]
+        special += [True] * len(before.texts) + [False] * size + [True] * len(after.texts)
+    lengths = [len(example) for example in cut.examples]
     lengths[-1] += len(generated)
     phase = ["prefill"] * len(text) + ["decode"] * len(generated)
     text += token_texts(tokenizer, generated)
-    token_id.append(np.asarray(generated, dtype=np.int64))
+    token_id.append(np.asarray(generated, dtype=np.int32))
     for spans in (start, end):
         spans.append(np.full(len(generated), -1))
     special += [False] * len(generated)
@@ -82,35 +95,56 @@ def text_units(bundle: Bundle, cut: CutText, generated: list[int], predicted: Pr
         is_special=np.asarray(special, dtype=np.bool_),
         label=text_column([""] * count),
         output_token_id=predicted.token_id,
-        output_text=text_column(token_texts(tokenizer, predicted.token_id.tolist())),
+        output_text=text_column(_output_texts(tokenizer, predicted.token_id.tolist())),
         output_probability=predicted.probability,
         loss=predicted.loss,
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Special:
+    """Special tokens of one end of an example: their texts, and ids, starts and ends, which stand nowhere."""
+
+    texts: tuple[str, ...]
+    columns: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
+
+
+def _special(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> _Special:
+    nowhere = np.full(len(ids), -1, dtype=np.int32)
+    return _Special(texts=token_texts(tokenizer, ids), columns=(np.asarray(ids, dtype=np.int32), nowhere, nowhere))
+
+
 def image_units(bundle: Bundle, prepared: PreparedImage) -> UnitTable:
-    """The cells of a picture, row by row."""
-    grid = bundle.config.grid_size
-    cells = np.arange(grid * grid)
+    """The cells of a picture, row by row; before them the class token, if the model has one."""
+    grid, has_class = bundle.config.grid_size, bundle.config.class_token
+    cells = np.arange(-int(has_class), grid * grid)  # -1: the class token, which stands nowhere in the picture
+    row, col = (np.where(cells < 0, -1, place).astype(np.int16) for place in (cells // grid, cells % grid))
+    boxes = cell_boxes(prepared.mapping, grid).astype(np.float32)
+    boxes = np.concatenate([np.full((int(has_class), 4), np.nan, dtype=np.float32), boxes])
     nothing = text_column([""] * len(cells))
     return UnitTable(
         **_unit_ids([len(cells)], bundle),
         modality=text_column(["image"] * len(cells)),
         token_id=np.full(len(cells), -1, dtype=np.int32),
-        text=nothing,
+        text=text_column([CLASS_TOKEN if cell < 0 else "" for cell in cells]),
         char_start=np.full(len(cells), -1, dtype=np.int32),
         char_end=np.full(len(cells), -1, dtype=np.int32),
-        grid_row=(cells // grid).astype(np.int16),
-        grid_col=(cells % grid).astype(np.int16),
-        **_boxes(cell_boxes(prepared.mapping, grid).astype(np.float32)),
+        grid_row=row,
+        grid_col=col,
+        **_boxes(boxes),
         phase=text_column(["prefill"] * len(cells)),
-        is_special=np.zeros(len(cells), dtype=np.bool_),
+        is_special=cells < 0,
         label=nothing,
         output_token_id=np.full(len(cells), -1, dtype=np.int32),
         output_text=nothing,
         output_probability=np.full(len(cells), np.nan, dtype=np.float32),
         loss=np.full(len(cells), np.nan, dtype=np.float32),
     )
+
+
+def _output_texts(tokenizer: PreTrainedTokenizerFast, token_ids: Sequence[int]) -> Sequence[str]:
+    """Guessed tokens as text; "" where a text encoder guesses none."""
+    return token_texts(tokenizer, token_ids) if all(one >= 0 for one in token_ids) else [""] * len(token_ids)
 
 
 def _unit_ids(lengths: list[int], bundle: Bundle) -> dict[str, NDArray[Any]]:

@@ -4,8 +4,9 @@ from typing import Final, Literal, Protocol
 
 from uoe_model.errors import Cancelled
 
-Stage = Literal["reading", "generating", "recording", "measuring"]
-"""Reads the input, writes tokens, makes the trace of what was decided, or measures losses under changed routes."""
+Stage = Literal["reading", "generating", "recording", "measuring", "cutting", "calibrating"]
+"""Reads the input, writes tokens, makes the trace of what was decided, measures losses under changed routes; or cuts a
+dense model into experts and fits their routers."""
 
 
 class Watch(Protocol):

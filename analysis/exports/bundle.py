@@ -23,7 +23,15 @@ from analysis.routing_value import input_routing_value_table
 from analysis.selection import selection_from_params
 from uoe_model.errors import InputError, TraceError, TraceFormatError, UoEError
 from uoe_model.processors.text_input import check_text
-from uoe_model.result import Candidate, ClassPrediction, ImageInput, TextInput, TextPrediction
+from uoe_model.result import (
+    Candidate,
+    ClassPrediction,
+    EmbeddingPrediction,
+    ImageInput,
+    Prediction,
+    TextInput,
+    TextPrediction,
+)
 from uoe_model.trace_io import load_trace, save_trace
 
 FORMAT: Final = "uoe-run-bundle"
@@ -198,6 +206,8 @@ def _run_files(folder: str, run: RecordedRun) -> dict[str, bytes]:
         answer = dataclasses.asdict(run.prediction)
         if isinstance(run.prediction, ClassPrediction):
             answer["probabilities"] = run.prediction.probabilities.tolist()
+        elif isinstance(run.prediction, EmbeddingPrediction):
+            answer["vector"] = run.prediction.vector.tolist()
         files[f"{folder}/prediction.json"] = json.dumps(answer, ensure_ascii=False, indent=1).encode()
     return files
 
@@ -233,13 +243,15 @@ def _read_run(archive: zipfile.ZipFile, folder: str, record: object) -> Recorded
     )
 
 
-def _read_prediction(archive: zipfile.ZipFile, folder: str) -> ClassPrediction | TextPrediction:
+def _read_prediction(archive: zipfile.ZipFile, folder: str) -> Prediction:
     answer = json.loads(_member(archive, f"{folder}/prediction.json", MAX_JSON_BYTES))
     if "labels" in answer:
         return ClassPrediction(
             labels=tuple(_sound(label) for label in answer["labels"]),
             probabilities=np.asarray(answer["probabilities"], dtype=np.float64),
         )
+    if "vector" in answer:
+        return EmbeddingPrediction(vector=np.asarray(answer["vector"], dtype=np.float32))
     return TextPrediction(
         next_candidates=tuple(
             Candidate(token_id=int(one["token_id"]), text=_sound(one["text"]), probability=float(one["probability"]))

@@ -235,6 +235,12 @@ def test_a_config_that_cannot_be_computed_is_refused(broken, changes, sentence):
     refused(broken(change_json("config.json", **changes)), sentence)
 
 
+def test_a_language_model_is_not_taken_for_an_encoder(broken):
+    refused(
+        broken(change_json("config.json", is_causal=False)), "holds a UoEForCausalLM, but its config.json describes a"
+    )
+
+
 @pytest.mark.parametrize("keep", [0, 0.001, 0.5, 0.999])
 def test_truncated_weights_are_refused(broken, keep):
     refused(broken(truncate("model.safetensors", keep)), "model cannot be loaded: Error while deserializing header")
@@ -275,7 +281,10 @@ def test_a_pickle_under_the_name_of_safetensors_is_refused(broken):
             f"1 weights are not finite, for example {ROUTER}",
         ),
         (change_json("config.json", num_hidden_layers=3), "12 weights are missing"),
-        (change_json("config.json", is_causal=False), "5 weights are missing, for example classifier.bias"),
+        (
+            change_json("config.json", is_causal=False, vocab_size=0),
+            "5 weights are missing, for example classifier.bias",
+        ),
     ],
     ids=["missing", "extra", "shape", "not finite", "more layers", "other kind"],
 )

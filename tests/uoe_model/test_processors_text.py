@@ -17,6 +17,7 @@ from uoe_model.processors.text import (
     context_windows,
     decode_text,
     encode,
+    frame_of,
     load_tokenizer,
     token_texts,
     tokenizer_digest,
@@ -310,20 +311,37 @@ def test_a_damaged_tokenizer_is_refused_or_falls_back_to_the_same_ids(tmp_path, 
         assert encode(loaded, END_OF_TEXT).token_ids.tolist() == encode(tokenizer(), END_OF_TEXT).token_ids.tolist()
 
 
-def test_a_tokenizer_that_loses_text_is_refused(tmp_path):
-    from tokenizers import Tokenizer, models, normalizers
+def lower_cased() -> PreTrainedTokenizerFast:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-    lossy = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    lossy = Tokenizer(models.WordPiece({"[UNK]": 0, "ab": 1, "##ra": 2, "c": 3, "!": 4}, unk_token="[UNK]"))
     lossy.normalizer = normalizers.Lowercase()
-    PreTrainedTokenizerFast(tokenizer_object=lossy).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="not lossless byte-level BPE"):
-        load_tokenizer(tmp_path)
+    lossy.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return PreTrainedTokenizerFast(tokenizer_object=lossy, unk_token="[UNK]")
 
 
-# Long text -----------------------------------------------------------------------------------------------------------
+def test_tokens_of_a_tokenizer_that_normalises_stand_where_they_were_read(tmp_path):
+    lower_cased().save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    encoded = encode(loaded, "Abra  C ünq!")
+    assert encoded.token_ids.tolist() == [1, 2, 3, 0, 4]
+    assert encoded.char_start.tolist() == [0, 2, 6, 8, 11]
+    assert encoded.char_end.tolist() == [2, 4, 7, 11, 12]
+    assert "".join(encoded.pieces) == "Abra  C ünq!"
+    assert encoded.pieces == ("Ab", "ra", "  C", " ünq", "!")
+    assert token_texts(loaded, [0, 1, 2]) == ("[UNK]", "ab", "ra")
 
 
-@given(st.integers(0, 5000), st.integers(1, 700))
+def test_special_tokens_around_a_text_are_those_of_the_tokenizer():
+    own = tokenizer()
+    assert frame_of(own, needs_begin=True).before == (own.bos_token_id,)
+    plain = lower_cased()
+    assert len(frame_of(plain, needs_begin=False)) == 0
+    plain.add_special_tokens({"bos_token": "<s>"})
+    assert frame_of(plain, needs_begin=True).before == (plain.bos_token_id,)
+    assert frame_of(plain, needs_begin=False).before == ()
+
+
 def test_windows_follow_each_other_without_gap(num_units, context_length):
     windows = context_windows(num_units, context_length)
     units = np.arange(num_units)

@@ -62,7 +62,7 @@ def test_all_problems_of_a_router_are_reported_together():
         ({"num_attention_heads": 3}, "num_attention_heads=3"),
         ({"attention_router": causal_router(num_experts=8)}, "attention experts=8"),
         ({"intermediate_size": 30}, "intermediate_size=30"),
-        ({"hidden_act": "relu"}, "gelu, swiglu"),
+        ({"hidden_act": "relu"}, "gelu, gelu_tanh, swiglu"),
         ({"mlp_router": causal_router(experts=4)}, "experts"),
     ],
 )

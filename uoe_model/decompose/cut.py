@@ -46,7 +46,7 @@ def cut(
         if experts < 1 or size % experts:
             raise ConfigError(f"{dense.name} has {size} {what}: {experts} experts cannot share them equally.")
     admission = "position" if dense.config["is_causal"] else "score"
-    routers = {
+    routers: dict[str, Any] = {
         name: {"num_experts": experts, "num_experts_per_tok": top_k, "gate": "one", "admission": admission}
         for name, experts, top_k in (
             ("attention_router", attention_experts, attention_top_k),
@@ -54,7 +54,7 @@ def cut(
         )
     }
     config = UoEConfig(**dense.config, **routers, router_bias=True)
-    model = MODEL_CLASSES[dense.kind](config).eval()
+    model: PreTrainedModel = MODEL_CLASSES[dense.kind](config).eval()
     prefix = "" if dense.kind == "encoder" else "model."
     state = dict(dense.rest)
     for layer, block in enumerate(dense.blocks):

@@ -120,8 +120,8 @@ def read_gpt2(model: nn.Module, name: str) -> DenseModel:
     blocks = []
     for layer in range(config["n_layer"]):
         at = f"transformer.h.{layer}."
-        q, k, v = state[at + "attn.c_attn.weight"].split(width, 1)
-        b_q, b_k, b_v = state[at + "attn.c_attn.bias"].split(width)
+        q, k, v = torch.split(state[at + "attn.c_attn.weight"], width, 1)
+        b_q, b_k, b_v = torch.split(state[at + "attn.c_attn.bias"], width)
         blocks.append(
             DenseBlock(
                 norm_attention=_norm(state, at + "ln_1"),
@@ -277,7 +277,7 @@ def _attention(state: Mapping[str, Tensor], at: str, parts: tuple[str, str, str]
     return found
 
 
-def _mlp(state: Mapping[str, Tensor], first: str, last: str, up: str | None = None) -> dict[str, Tensor | None]:
+def _mlp(state: Mapping[str, Tensor], first: str, last: str, up: str | None = None) -> dict[str, Any]:
     w_in, b_in = _linear(state, first)
     w_out, b_out = _linear(state, last)
     w_up, b_up = (None, None) if up is None else _linear(state, up)

@@ -5,7 +5,7 @@ from typing import Final, Literal
 import torch
 
 from uoe_model.kernels.plain_attention import AttentionRows, HeadShape, Rotation, expert_attention, project_slots
-from uoe_model.kernels.plain_mlp import expert_mlp
+from uoe_model.kernels.plain_mlp import activate, expert_mlp
 from uoe_model.kernels.plain_rows import compute_dtype, weighted_sum
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Backend",
     "HeadShape",
     "Rotation",
+    "activate",
     "compute_dtype",
     "expert_attention",
     "expert_mlp",
