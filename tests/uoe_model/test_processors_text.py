@@ -342,6 +342,10 @@ def test_special_tokens_around_a_text_are_those_of_the_tokenizer():
     assert frame_of(plain, needs_begin=False).before == ()
 
 
+# Long text -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 5000), st.integers(1, 700))
 def test_windows_follow_each_other_without_gap(num_units, context_length):
     windows = context_windows(num_units, context_length)
     units = np.arange(num_units)
