@@ -22,6 +22,7 @@ class ExpertCounts:
         site_row: (R,) row of the site table. example_id: (R,) example, -1 where examples are counted together.
         expert_id: (R,) every expert of the site, also those that nobody asked for.
         requested: (R,) patches that asked for the expert. kept: (R,) patches that got a slot.
+        filler: (R,) patches that sit in a free slot unasked.
         patches: (R,) patches of the input (of the example).
         decisions: (R,) independent decisions behind the patches: the patches themselves, or for selection `expert`
             the examples (their effective number, see `effective_examples`).
@@ -34,6 +35,7 @@ class ExpertCounts:
     expert_id: Counts
     requested: Counts
     kept: Counts
+    filler: Counts
     patches: Counts
     decisions: Counts
     slots: FloatArray
@@ -98,11 +100,28 @@ def count_by_expert(trace: RoutingTrace, *, by_example: bool = False) -> ExpertC
         expert_id=expert_R,
         requested=outcomes_R3[:, KEPT] + outcomes_R3[:, DROPPED],
         kept=outcomes_R3[:, KEPT],
+        filler=_count_filler(trace, bounds, by_example=by_example),
         patches=patches_G[group_R],
         decisions=decisions_SG[site_R, group_R],
         slots=slots_SG[site_R, group_R],
         is_unlimited=is_unlimited_SG[site_R, group_R],
     )
+
+
+def _count_filler(trace: RoutingTrace, bounds: Counts, *, by_example: bool) -> Counts:
+    """(R,) patches in free slots of every expert, in the order of `ExpertCounts`."""
+    units, rows = trace.units, trace.assignments
+    groups = trace.num_examples if by_example else min(trace.num_examples, 1)
+    leads = units.first_of_patch()
+    parts = [np.zeros(0, dtype=np.int64)]
+    for site, experts in enumerate(trace.sites.num_experts.astype(np.int64).tolist()):
+        part = slice(bounds[site], bounds[site + 1])
+        filler = (rows.status[part] == FILLER) & leads[rows.unit_id[part]]
+        key = rows.expert_id[part][filler].astype(np.int64)
+        if by_example:
+            key += units.example_id[rows.unit_id[part][filler]].astype(np.int64) * experts
+        parts.append(np.bincount(key, minlength=groups * experts)[: groups * experts])
+    return np.concatenate(parts)
 
 
 def _slots(trace: RoutingTrace, *, by_example: bool) -> tuple[FloatArray, BoolArray]:

@@ -130,8 +130,17 @@ _TERMS: Final[dict[str, Term]] = {
     ),
     "filler": Term(
         name="filler",
-        sentence="A slot filled with a unit that did not ask for it, as the authors' own code does; it counts nowhere.",
-        source="the authors' released code of arXiv 2503.02495",
+        sentence=(
+            "A free slot holding a unit that did not ask for it, as in the authors' own code: attended to and written "
+            "back like a kept one. No request, no load."
+        ),
+        source="the authors' released code of arXiv 2503.02495, commit 5f2306b",
+    ),
+    "filler_share": Term(
+        name="filler share",
+        sentence="Share of the slots in use that hold filler.",
+        formula="filler / (kept + filler)",
+        source="the authors' released code of arXiv 2503.02495, commit 5f2306b",
     ),
     "phase": Term(
         name="phase",

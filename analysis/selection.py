@@ -9,9 +9,9 @@ import numpy as np
 
 from analysis.columns import BoolArray
 from analysis.counts import count_by_unit, site_bounds
-from uoe_model.trace import KEPT, RoutingTrace
+from uoe_model.trace import FILLER, KEPT, RoutingTrace
 
-UnitStatus = Literal["dropped", "partly dropped", "unrouted"]
+UnitStatus = Literal["dropped", "partly dropped", "unrouted", "filler"]
 UNIT_STATUSES: Final[tuple[UnitStatus, ...]] = get_args(UnitStatus)
 
 MAX_IDS: Final = 64  # per list; an address must stay short
@@ -25,7 +25,7 @@ class Selection:
         site_id: the router that maps and strips show; None in a trace without sites.
         experts: experts of that site; units they kept are lit, all others dimmed.
         units: selected units, the one looked at last.
-        status: only units with this status at the site are lit.
+        status: only units with this status at the site are lit; `filler`: those that an expert took unasked.
         pinned: (site_id, expert_id) pairs that have a colour of their own, in order of importance; empty: by load.
     """
 
@@ -118,7 +118,13 @@ def lit_units(trace: RoutingTrace, selection: Selection) -> BoolArray:
     if selection.status is not None:
         counts = count_by_unit(trace, part)
         is_partly = (counts.kept < counts.requested) & ~counts.is_dropped
-        of_status = {"dropped": counts.is_dropped, "partly dropped": is_partly, "unrouted": counts.is_unrouted}
+        is_filler = np.bincount(rows.unit_id[part][rows.status[part] == FILLER], minlength=trace.num_units) > 0
+        of_status = {
+            "dropped": counts.is_dropped,
+            "partly dropped": is_partly,
+            "unrouted": counts.is_unrouted,
+            "filler": is_filler,
+        }
         lit = lit & of_status[selection.status]
     return lit
 

@@ -22,20 +22,20 @@ NO_OUTPUT: Final = "the trace holds no output of this unit"
 
 
 def unit_card(trace: RoutingTrace, unit_id: int) -> pd.DataFrame:
-    """List the experts that one unit asked for, at every site.
+    """List the experts that one unit asked for, and those that took it unasked, at every site.
 
     Args:
         trace: any valid trace. unit_id: in 0..num_units - 1.
 
     Returns:
-        One row per (site, requested expert), sorted by site and rank; one row with rank and expert_id -1 at a site
-        where the unit is unrouted:
+        One row per (site, requested expert), sorted by site and rank, or one with rank and expert_id -1 at a site where
+        the unit is unrouted; after them one per expert that took it as filler:
 
         - site_id (int16), layer (int16), block (str), site_name (str)
-        - rank (int8), expert_id (int16): -1 where unrouted
+        - rank (int8): -1 where unrouted or filler; expert_id (int16): -1 where unrouted
         - score (float64): the router's probability; NaN where unrouted
         - gate (float64): weight applied, 0 where dropped; NaN where unrouted
-        - status (str): kept, dropped, unrouted
+        - status (str): kept, dropped, filler, unrouted
         - inherited (bool): decided by the first unit of its patch
         - margin, entropy (float64): of the site's router about this unit, see `router_entropy`
         - reason (str): why values are NaN; "" if none is
@@ -54,8 +54,9 @@ def unit_card(trace: RoutingTrace, unit_id: int) -> pd.DataFrame:
     for site in range(trace.num_sites):
         low, high = np.searchsorted(rows.unit_id[bounds[site] : bounds[site + 1]], [unit_id, unit_id + 1])
         own = bounds[site] + np.arange(low, high)
-        own = own[rows.status[own] != FILLER]
-        found.append(own if len(own) else np.array([-1]))
+        is_filler = rows.status[own] == FILLER
+        asked = own[~is_filler] if not is_filler.all() else np.array([-1])
+        found.append(np.concatenate([asked, own[is_filler]]))
         sites += [site] * len(found[-1])
     row = np.concatenate([np.zeros(0, dtype=np.int64), *found]).astype(np.int64)
     site_row = np.array(sites, dtype=np.int64)

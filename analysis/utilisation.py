@@ -21,7 +21,7 @@ def expert_load(trace: RoutingTrace, *, by_example: bool = False) -> pd.DataFram
 
     Selections: with `data` a patch asks for its top-k experts. With `expert_choice` the picks are both the requests
     and the load, nothing is ever dropped, and an expert is as full as the input allows by construction. With `expert`
-    the chosen experts take every patch of an example and are never full. Filler rows count nowhere.
+    the chosen experts take every patch of an example and are never full. Filler is counted apart and is no load.
 
     Args:
         trace: any valid trace.
@@ -37,6 +37,7 @@ def expert_load(trace: RoutingTrace, *, by_example: bool = False) -> pd.DataFram
         - requested (int64): patches that asked for the expert
         - load (int64): patches it kept
         - dropped (int64): requested - load
+        - filler (int64): patches that sat in its free slots without having asked
         - load_share (float64): load / load of the site, 0 to 1; NaN if nothing was kept
         - relative_load (float64): load_share * num_experts; 1 is a fair share
         - slots (float64): patches it could take, summed over examples; with admission by position C at the last
@@ -63,6 +64,7 @@ def expert_load(trace: RoutingTrace, *, by_example: bool = False) -> pd.DataFram
         "requested": counts.requested,
         "load": counts.kept,
         "dropped": counts.dropped,
+        "filler": counts.filler,
         "load_share": load_share,
         "relative_load": load_share * trace.sites.num_experts[counts.site_row],
         "slots": counts.slots,

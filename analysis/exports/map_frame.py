@@ -35,6 +35,7 @@ class SiteRoutes:
     Attributes:
         status: (N,) uint8, place in `analysis.routes.ROUTE_STATUSES`.
         first_expert: (N,) int16, the kept expert a unit preferred most, -1 if none kept it.
+        is_filler: (N,) bool, whether an expert took the unit unasked.
     """
 
     label: str
@@ -42,6 +43,7 @@ class SiteRoutes:
     palette: FocusPalette
     status: NDArray[np.uint8]
     first_expert: NDArray[np.int16]
+    is_filler: BoolArray
 
     def fill(self, unit: int) -> str | None:
         """Colour of a unit; None if no expert kept it."""
@@ -82,6 +84,7 @@ def routes_at(routes: RouteColumns, palettes: Mapping[int, FocusPalette], site_i
         palette=palettes.get(site_id) or FocusPalette(num_experts=int(site["num_experts"]), slots={}),
         status=routes.status[part],
         first_expert=routes.first_expert[part],
+        is_filler=routes.fillers[part] > 0,
     )
 
 
@@ -158,6 +161,18 @@ def blend(colour: str, share: float) -> str:
     return "#" + "".join(f"{round(255 + (part - 255) * share):02X}" for part in parts)
 
 
+def dots(x: float, y: float, width: float, size: float) -> Path:
+    """The dotted upper edge of a unit that an expert took unasked; `size`: of the type."""
+    side = 0.12 * size
+    count = max(2, round(width / (2 * side)))
+    step = (width - side) / (count - 1)
+    commands: list[tuple[str | float, ...]] = []
+    for number in range(count):
+        left = x + number * step
+        commands += [("M", left, y), ("L", left + side, y), ("L", left + side, y + side), ("L", left, y + side), ("Z",)]
+    return Path(commands=tuple(commands), paint=Paint(fill=TEXT_COLOUR))
+
+
 def stripes(x: float, y: float, width: float, height: float, colour: str, *, stripe: float = STRIPE_PT) -> Path:
     """The hatched foot of a unit that some of its experts dropped: slanted stripes in the colour of one that kept it.
 
@@ -214,6 +229,8 @@ def _entries(routes: SiteRoutes, changed: BoolArray | None) -> list[tuple[str, i
         is_possible = (status == UNROUTED) == (routes.selection == "expert_choice")
         if is_possible or of_status[status]:
             entries.append((ROUTE_STATUSES[status], int(of_status[status]), ROUTE_STATUSES[status]))
+    if routes.is_filler.any():
+        entries.append(("filler", int(routes.is_filler.sum()), "filler"))
     if changed is not None:
         entries.append(("route differs from A", int(changed.sum()), "changed"))
     return entries
@@ -245,6 +262,9 @@ def _swatch(kind: str, x: float, y: float, size: float) -> tuple[Item, ...]:
             return (square(Paint(hatch=HATCH_BORDER, hatch_gap=2.0, stroke=HATCH_BORDER)),)
         case "unrouted":
             return (square(Paint(stroke=QUIET, dash=(1.5, 1.0))),)
+        case "filler":
+            area = square(Paint(fill="#E0DFDC"))
+            return (area, dots(x, y, size, size))
         case "changed":
             return (square(Paint(stroke=QUIET)), corner(x + size, y, 0.55 * size))
         case _:

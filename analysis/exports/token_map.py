@@ -20,6 +20,7 @@ from analysis.exports.map_frame import (
     chip,
     corner,
     describe_filter,
+    dots,
     draw_legend,
     draw_sentences,
     faded,
@@ -115,6 +116,8 @@ def _remarks(count: int, units: range, routes: SiteRoutes | None) -> tuple[str, 
 def _explanation(routes: SiteRoutes, changed: BoolArray | None) -> str:
     text = f"Colour: the expert of {routes.label} that a token preferred most among those that kept it; "
     text += "the numbers in the legend count tokens."
+    if routes.is_filler.any():
+        text += " Dotted along the top: an expert took it as filler, unasked."
     return text + (" A black corner: the route differs from that in run A." if changed is not None else "")
 
 
@@ -185,6 +188,8 @@ class _Page:
             x += text_width(one.piece, MIN_TEXT_PT) + 0.8
         if one.number:
             items += chip(one.number, x + 0.8, baseline + 0.16 * MIN_TEXT_PT)
+        if self.routes is not None and self.routes.is_filler[one.unit]:
+            items.append(dots(one.x, y, one.width, size))
         if self.is_changed[one.unit]:
             items.append(corner(one.x + one.width, y))
         if one.unit in self.chosen:

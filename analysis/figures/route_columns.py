@@ -21,7 +21,7 @@ ROW_INHERITED: Final = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RouteColumns:
-    """S sites, N units, R requested rows in the order site, unit, rank; filler is left out.
+    """S sites, N units, R requested rows in the order site, unit, rank, and F rows of filler in the order site, unit.
 
     Attributes:
         sites: per site what the map writes about it.
@@ -33,6 +33,7 @@ class RouteColumns:
         flags: (R,) uint8, ROW_DROPPED and ROW_INHERITED added up.
         status: (S * N,) uint8, place in `analysis.routes.ROUTE_STATUSES`.
         first_expert: (S * N,) int16, the kept expert the unit preferred most, -1 if none kept it.
+        fillers: (S * N,) uint16, experts that took the unit unasked, as filler. filler_expert: (F,) uint16, which.
         margin: (S * N,) float32, largest minus second largest router probability; NaN unknown, `sites` says why.
     """
 
@@ -45,6 +46,8 @@ class RouteColumns:
     flags: NDArray[np.uint8]
     status: NDArray[np.uint8]
     first_expert: NDArray[np.int16]
+    fillers: NDArray[np.uint16]
+    filler_expert: NDArray[np.uint16]
     margin: NDArray[np.float32]
 
     def header(self) -> dict[str, Any]:
@@ -65,6 +68,11 @@ class RouteColumns:
             "score": as_shares(self.score),
             "dropped": as_bits((self.flags & ROW_DROPPED) != 0),
             "inherited": as_bits((self.flags & ROW_INHERITED) != 0),
+            **(
+                {"fillers": narrow(self.fillers), "filler_expert": narrow(self.filler_expert)}
+                if self.fillers.any()
+                else {}
+            ),
             **({"margin": as_shares(self.margin)} if np.isfinite(self.margin).any() else {}),
         }
 
@@ -75,6 +83,7 @@ def build_route_columns(trace: RoutingTrace) -> RouteColumns:
     requested_SN = np.zeros((trace.num_sites, units), dtype=np.int64)
     status_SN = np.zeros((trace.num_sites, units), dtype=np.uint8)
     first_SN = np.full((trace.num_sites, units), NOBODY, dtype=np.int16)
+    filler_SN = np.zeros((trace.num_sites, units), dtype=np.uint16)
     for site in range(trace.num_sites):
         part = slice(bounds[site], bounds[site + 1])
         counts = count_by_unit(trace, part)
@@ -82,6 +91,7 @@ def build_route_columns(trace: RoutingTrace) -> RouteColumns:
         status_SN[site] = np.select(
             [counts.is_unrouted, counts.is_dropped, counts.kept < counts.requested], [3, 2, 1], default=0
         )
+        filler_SN[site] = np.bincount(rows.unit_id[part][rows.status[part] == FILLER], minlength=units)
         is_kept = rows.status[part] == KEPT
         unit_id, place = np.unique(rows.unit_id[part][is_kept], return_index=True)  # rows are sorted by rank
         first_SN[site, unit_id] = rows.expert_id[part][is_kept][place]
@@ -102,6 +112,8 @@ def build_route_columns(trace: RoutingTrace) -> RouteColumns:
         flags=flags[is_requested].astype(np.uint8),
         status=status_SN.ravel(),
         first_expert=first_SN.ravel(),
+        fillers=filler_SN.ravel(),
+        filler_expert=rows.expert_id[~is_requested].astype(np.uint16),
         margin=certainty["margin"].to_numpy(dtype=np.float32),
     )
 

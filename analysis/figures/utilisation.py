@@ -43,9 +43,10 @@ def build_utilisation_figure(
             if slots
             else "no slots"
         )
+        + (f"<br>{filler} slots hold filler" if filler else "")
         + ("" if load else "<br>idle: nothing kept")
-        for load, requested, dropped, slots in zip(
-            rows["load"], rows["requested"], rows["dropped"], rows["slots"], strict=True
+        for load, requested, dropped, slots, filler in zip(
+            rows["load"], rows["requested"], rows["dropped"], rows["slots"], rows["filler"], strict=True
         )
     ]
     hover = "<b>%{customdata[2]}</b><br>%{customdata[3]}<extra></extra>"
@@ -92,6 +93,18 @@ def build_utilisation_figure(
         hovertemplate=hover,
         **UNFADED,
     )
+    if rows["filler"].any():  # an expert with filler has room, and drops nothing
+        figure.add_bar(
+            name="filler",
+            x=experts,
+            base=rows["load"] + rows["dropped"],
+            y=rows["filler"],
+            width=0.6,
+            marker={"color": GRID[theme], "line": {"width": 1, "color": INK[theme]}},
+            customdata=customdata,
+            hovertemplate=hover,
+            **UNFADED,
+        )
     has_slots = rows["slots"].notna()
     if has_slots.any():
         figure.add_bar(

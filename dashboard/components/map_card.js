@@ -10,6 +10,9 @@ function showCard(state, element, unit) {
   const line = (text) => card.append(make('div', 'line', text));
   if (!Number.isNaN(route.margin)) line(`Margin ${route.margin.toFixed(3)} between the two most probable experts.`);
   else line(`Margin unknown: ${site.margin_unknown || 'it was not recorded'}.`);
+  if (route.fillers.length) {
+    line(`Filler at ${fillersInWords(route)}: it did not ask, sits in a free slot, and gets that expert's output all the same.`);
+  }
   const change = changeInWords(state, unit, route);
   if (change) line(change);
   if (route.rows.some((row) => row.inherited)) line('Decided by the first unit of its patch.');

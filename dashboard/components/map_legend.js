@@ -21,6 +21,7 @@ function buildLegend(state) {
     const isPossible = (status === 'unrouted') === (routes.sites[site].selection === 'expert_choice');
     if (isPossible || count.has(status)) chips.push(statusChip(state, status, count));
   }
+  if (routes.columns.fillers) chips.push(statusChip(state, 'filler', count));
   if (state.changes) chips.push(changedChip(state, count));
   const focused = legend.getRootNode().activeElement;
   const place = legend.contains(focused) ? [...legend.querySelectorAll('button')].indexOf(focused) : -1;
@@ -41,6 +42,7 @@ function countKinds(state) {
     const place = site * routes.units + unit;
     if (routes.first[place] >= 0) add(`E${routes.first[place]}`);
     add(routes.status[place]);
+    if (routes.filled[place + 1] > routes.filled[place]) add('filler');
     if (state.changes?.has(place)) add('changed');
   }
   return count;
@@ -120,9 +122,9 @@ function light(state) {
   if (!isFilter && !state.isDimmed) return;
   state.isDimmed = isFilter;
   for (const [unit, element] of state.elements) {
-    const { kept, status: own, changed } = element.dataset;
+    const { kept, status: own, changed, filler } = element.dataset;
     const isLit = (experts.size === 0 || kept.split(' ').some((expert) => kept && experts.has(Number(expert))))
-      && (status === null || own === status)
+      && (status === null || own === status || (status === 'filler' && filler !== undefined))
       && (!onlyChanged || changed !== undefined);
     for (const mark of state.drawing.marks(state, unit)) mark.classList.toggle('dim', !isLit);
   }

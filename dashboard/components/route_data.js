@@ -18,11 +18,13 @@ function readRoutes({ columns, sites, units }) {
     else if (!kept) status[place] = 'dropped';
     else status[place] = kept < requested[place] ? 'partly dropped' : 'kept';
   }
-  return { columns, sites, units, start, first, status };
+  const filled = new Uint32Array(requested.length + 1); // first row of every place among the rows of filler
+  if (columns.fillers) columns.fillers.forEach((count, place) => { filled[place + 1] = filled[place] + count; });
+  return { columns, sites, units, start, first, status, filled };
 }
 
 function routeOf(routes, site, unit) {
-  const { columns, start, first, status, units } = routes;
+  const { columns, start, first, status, filled, units } = routes;
   const place = site * units + unit;
   const rows = [];
   for (let row = start[place]; row < start[place + 1]; row++) {
@@ -34,7 +36,8 @@ function routeOf(routes, site, unit) {
       inherited: bitAt(columns.inherited, row) === 1,
     });
   }
-  return { status: status[place], expert: first[place], rows, margin: shareAt(columns.margin, place) };
+  const fillers = [...(columns.filler_expert ?? []).slice(filled[place], filled[place + 1])];
+  return { status: status[place], expert: first[place], rows, fillers, margin: shareAt(columns.margin, place) };
 }
 
 // ---------------------------------------------------------------- what changed since the pinned run
@@ -71,7 +74,14 @@ function changeInWords(state, unit, route) {
 
 const keptBy = (route) => route.rows.filter((row) => !row.dropped).map((row) => row.expert);
 
+const fillersInWords = (route) => route.fillers.map((expert) => `E${expert}`).join(' ');
+
 function describe(route) {
+  const filler = route.fillers.length ? `; filler at ${fillersInWords(route)}` : '';
+  return describeRequests(route) + filler;
+}
+
+function describeRequests(route) {
   const full = route.rows.filter((row) => row.dropped).map((row) => `E${row.expert}`).join(' ');
   if (route.status === 'unrouted') return 'unrouted, no expert asked';
   if (route.status === 'dropped') return `dropped, ${full} full`;
@@ -88,6 +98,8 @@ function annotate(state, element, unit, route, label) {
   dataset.expert = route.expert;
   dataset.experts = route.rows.map((row) => row.expert).join(' ');
   dataset.kept = keptBy(route).join(' ');
+  if (route.fillers.length) dataset.filler = route.fillers.join(' ');
+  else if ('filler' in dataset) delete dataset.filler;
   if (changed) dataset.changed = '';
   else if ('changed' in dataset) delete dataset.changed;
   element.setAttribute('aria-label', `${label}, ${describe(route)}${changed ? ', changed since run A' : ''}`);

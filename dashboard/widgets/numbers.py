@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.exhibit import Exhibit
+from analysis.filler import filler_share
 from analysis.glossary import TERMS
 from analysis.summary import summary
 from analysis.views import site_name
@@ -43,6 +44,14 @@ def render_headlines(exhibit: Exhibit) -> None:
         with column.container(gap=None):
             st.markdown(f"**{value}** {SHORT.get(term, entry.name)}{unit}", help=define(term) + reason)
             st.caption(expected)
+    filler = exhibit.statistics.table(filler_share)
+    if filler["filler"].any():
+        used = int(filler["kept"].sum() + filler["filler"].sum())
+        st.markdown(
+            f"**{write_number(filler['filler'].sum() / used, 'share')}** of the slots in use hold *filler*, units that "
+            "did not ask: dotted along the top on the map.",
+            help=define("filler_share"),
+        )
 
 
 def render_numbers(exhibit: Exhibit) -> None:

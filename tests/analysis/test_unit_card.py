@@ -54,12 +54,12 @@ def test_a_card_by_hand():
         "L0.mlp: 0>E0 1>E2=0.5!,E0=0.25,E1~; L1.mlp: 0>E0 1", num_experts=3, losses=[2.5, 1.0], capacity=2
     )
     card = unit_card(trace, 1)
-    assert card["site_name"].tolist() == ["L0.mlp", "L0.mlp", "L1.mlp"]
-    assert card["expert_id"].tolist() == [2, 0, -1]
-    assert card["status"].tolist() == ["dropped", "kept", "unrouted"]
+    assert card["site_name"].tolist() == ["L0.mlp", "L0.mlp", "L0.mlp", "L1.mlp"]
+    assert card["expert_id"].tolist() == [2, 0, 1, -1]
+    assert card["status"].tolist() == ["dropped", "kept", "filler", "unrouted"]
     assert card["score"].tolist()[:2] == [0.5, 0.25]
     assert card["gate"].tolist()[:2] == [0, 1]
-    assert "none picked it" in card["reason"][2]
+    assert "none picked it" in card["reason"][3]
     assert unit_facts(trace, 1)["loss"].tolist() == [2.5]
 
 

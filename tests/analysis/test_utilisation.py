@@ -15,6 +15,7 @@ NUMBERS = {
     "requested": "int64",
     "load": "int64",
     "dropped": "int64",
+    "filler": "int64",
     "load_share": "float64",
     "relative_load": "float64",
     "slots": "float64",

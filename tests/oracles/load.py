@@ -17,10 +17,14 @@ def slots_of(records: Records, site: int, example: int | None) -> float:
 def expert_load(records: Records, *, by_example: bool = False) -> list[dict[str, object]]:
     requested: Counter[tuple[int, int | None, int]] = Counter()
     load: Counter[tuple[int, int | None, int]] = Counter()
+    filler: Counter[tuple[int, int | None, int]] = Counter()
     for row in records.rows:
-        if not row.unit.leads_patch or not row.is_request:
+        if not row.unit.leads_patch:
             continue
         key = (row.site, row.unit.example_id if by_example else None, row.expert)
+        if not row.is_request:
+            filler[key] += 1
+            continue
         requested[key] += 1
         if row.status == KEPT:
             load[key] += 1
@@ -41,6 +45,7 @@ def expert_load(records: Records, *, by_example: bool = False) -> list[dict[str,
                     "requested": requested[key],
                     "load": load[key],
                     "dropped": requested[key] - load[key],
+                    "filler": filler[key],
                     "load_share": ratio(load[key], total),
                     "relative_load": ratio(load[key] * site.num_experts, total),
                     "slots": slots,

@@ -20,4 +20,8 @@ def unit_card(records: Records, unit_id: int) -> list[dict[str, object]]:
         if not own:
             nothing = {"rank": -1, "expert_id": -1, "score": math.nan, "gate": math.nan}
             result.append(name_columns(site) | nothing | {"status": "unrouted", "inherited": False} | sure)
+        for row in records.rows_of(site.site_id):
+            if row.unit.unit_id == unit_id and not row.is_request:
+                taken = {"rank": -1, "expert_id": row.expert, "score": row.score, "gate": row.gate}
+                result.append(name_columns(site) | taken | {"status": "filler", "inherited": row.inherited} | sure)
     return result
