@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
-from dashboard.models import Catalogue, ModelEntry, find_models
+from dashboard.models import Catalogue, ModelEntry, ReferenceEntry, find_models
 from dashboard.settings import read_settings
 from dashboard.showing import EXAMPLES, Showing, ShowingStore, open_example
 from dashboard.worker import DeviceWorker
 
 if TYPE_CHECKING:
     from uoe_model.bundle import Bundle
+    from uoe_model.sources.reference import ReferenceClassifier
 
 T = TypeVar("T")
 
@@ -27,6 +28,11 @@ def catalogue() -> Catalogue:
     """The checkpoints of this server; a new folder shows up within seconds."""
     settings = read_settings()
     return _catalogue(str(settings.models_dir), str(settings.bundled), settings.problem)
+
+
+def forget_catalogue() -> None:
+    """Look again: a checkpoint was written."""
+    _catalogue.clear()
 
 
 @st.cache_resource(show_spinner=False)
@@ -49,8 +55,17 @@ def _bundle(folder: str, stamp: float, device: str) -> "Bundle":
     return bundle
 
 
-def load_model(model: ModelEntry) -> "Bundle":
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _reference(path: str, stamp: float) -> "ReferenceClassifier":
+    from uoe_model.sources.reference import load_reference
+
+    return load_reference(path)
+
+
+def load_model(model: ModelEntry | ReferenceEntry) -> "Bundle | ReferenceClassifier":
     """Load a checkpoint, once until its weights change."""
+    if isinstance(model, ReferenceEntry):
+        return _reference(str(model.path), model.stamp)
     from uoe_model.kernels.backend import pick_device
 
     device = str(pick_device("auto"))

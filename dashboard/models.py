@@ -1,4 +1,4 @@
-"""The checkpoints a visitor may choose from: the bundled ones and the folders of `--models`; nothing is loaded here."""
+"""The checkpoints a visitor may choose from: the bundled ones and what `--models` holds; nothing is loaded here."""
 
 import dataclasses
 import json
@@ -11,6 +11,11 @@ from uoe_model.errors import CheckpointError
 Kind = Literal["text", "image"]
 
 MAX_CONFIG_BYTES: Final = 1 << 20
+DENSE_FAMILIES: Final = ("bert", "gpt2", "llama", "mistral", "qwen2", "vit")
+"""Dense checkpoints that can be cut into experts, as config.json names them."""
+
+REFERENCE_ENDINGS: Final = (".model", ".pt", ".pth")
+"""Files that may hold the authors' released model; only opening one tells."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +34,7 @@ class ModelEntry:
 
     Attributes:
         label: what the visitor picks. context: longest example in tokens (text models).
+        writes: whether it predicts the next token, so that a text can be continued; else a text model is an encoder.
         stamp: time of the last change of its weights; with the folder it names what is loaded.
     """
 
@@ -37,17 +43,59 @@ class ModelEntry:
     kind: Kind
     num_layers: int
     context: int
+    writes: bool
     attention: TrainedRouting
     mlp: TrainedRouting
     stamp: float
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether it predicts something that a loss can be taken of; a text encoder does not."""
+        return self.writes or self.kind == "image"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DenseEntry:
+    """A dense checkpoint that can be cut into a Union of Experts.
+
+    Attributes:
+        head_groups: groups of heads that an expert cannot share: key/value heads. hidden_units: of each MLP.
+    """
+
+    folder: Path
+    label: str
+    family: str
+    kind: Kind
+    head_groups: int
+    hidden_units: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceEntry:
+    """A torch file that may hold the authors' released model."""
+
+    path: Path
+    label: str
+    stamp: float
+
+
+Loadable = ModelEntry | ReferenceEntry | None
+"""What is loaded before work is done with it; None: nothing."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Catalogue:
-    """Checkpoints in the order of the picker, and one sentence for each folder that is none."""
+    """Checkpoints in the order of the picker, and one sentence for each folder that is none.
 
-    models: tuple[ModelEntry, ...]
-    problems: tuple[str, ...]
+    Attributes:
+        target: folder that new checkpoints go to; None if there is none.
+    """
+
+    models: tuple[ModelEntry, ...] = ()
+    dense: tuple[DenseEntry, ...] = ()
+    references: tuple[ReferenceEntry, ...] = ()
+    problems: tuple[str, ...] = ()
+    target: Path | None = None
 
     def of_kind(self, kind: Kind) -> tuple[ModelEntry, ...]:
         """Checkpoints for text or for pictures."""
@@ -57,25 +105,40 @@ class Catalogue:
 def find_models(settings: Settings) -> Catalogue:
     """Look into the folders of the settings."""
     models: list[ModelEntry] = []
+    dense: list[DenseEntry] = []
     problems = [settings.problem] if settings.problem else []
-    chosen, own = settings.models_dir, list[Path]()
+    chosen, own, references = settings.models_dir, list[Path](), list[Path]()
+    target = None
     if chosen is not None:
         if (chosen / "config.json").is_file():
             own = [chosen.resolve()]
         elif not chosen.is_dir():
             problems.append(f"{chosen.name} is no folder: give the folder of your checkpoints after --models.")
-        elif not (own := _folders(chosen)):
-            problems.append(f"{chosen.name} holds no folders: put each checkpoint into a folder of its own there.")
+        else:
+            target, own, references = chosen.resolve(), _folders(chosen), _reference_files(chosen)
+            if not own and not references:
+                problems.append(f"{chosen.name} holds no checkpoints: put each one into a folder of its own there.")
     bundled = _folders(settings.bundled)
     own = [folder for folder in own if folder.resolve() not in bundled]
     taken = {folder.name for folder in bundled}
     for folder in (*bundled, *own):
         is_twin = folder in own and folder.name in taken
+        label = f"{folder.name} ({folder.parent.name})" if is_twin else folder.name
         try:
-            models.append(read_entry(folder, f"{folder.name} ({folder.parent.name})" if is_twin else folder.name))
+            config = _read_config(folder)
+            if config.get("model_type") in DENSE_FAMILIES:
+                dense.append(_read_dense(folder, label, config))
+            else:
+                models.append(_read_entry(folder, label, config))
         except CheckpointError as error:
             problems.append(str(error))
-    return Catalogue(models=tuple(models), problems=tuple(problems))
+    return Catalogue(
+        models=tuple(models),
+        dense=tuple(dense),
+        references=tuple(ReferenceEntry(path=path, label=path.name, stamp=path.stat().st_mtime) for path in references),
+        problems=tuple(problems),
+        target=target,
+    )
 
 
 def read_entry(folder: Path, label: str) -> ModelEntry:
@@ -84,7 +147,11 @@ def read_entry(folder: Path, label: str) -> ModelEntry:
     Raises:
         CheckpointError: it is no checkpoint of this project.
     """
-    config, weights = _read_config(folder), folder / "model.safetensors"
+    return _read_entry(folder, label, _read_config(folder))
+
+
+def _read_entry(folder: Path, label: str, config: dict[str, Any]) -> ModelEntry:
+    weights = folder / "model.safetensors"
     if config.get("model_type") != "uoe":
         raise CheckpointError(
             f"{folder.name} holds no 'uoe' model (its config.json says otherwise): choose a UoE model."
@@ -95,15 +162,34 @@ def read_entry(folder: Path, label: str) -> ModelEntry:
         return ModelEntry(
             folder=folder,
             label=label,
-            kind="text" if config["is_causal"] else "image",
+            kind="text" if config["is_causal"] or config["vocab_size"] else "image",
             num_layers=int(config["num_hidden_layers"]),
             context=int(config["max_position_embeddings"]),
+            writes=bool(config["is_causal"]),
             attention=_routing(config["attention_router"]),
             mlp=_routing(config["mlp_router"]),
             stamp=weights.stat().st_mtime,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder.name} cannot be used: its config.json lacks or distorts {error}.") from error
+
+
+def _read_dense(folder: Path, label: str, config: dict[str, Any]) -> DenseEntry:
+    """What can be cut of a dense checkpoint; what else it needs is checked when it is cut."""
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder.name} has no .safetensors file: save the dense model with save_pretrained.")
+    heads = config.get("num_key_value_heads") or config.get("num_attention_heads") or config.get("n_head")
+    width = config.get("n_embd")
+    hidden = config.get("intermediate_size") or config.get("n_inner") or (4 * width if type(width) is int else 0)
+    if not (type(heads) is int and type(hidden) is int and heads > 0 and hidden > 0):
+        raise CheckpointError(f"{folder.name} cannot be cut: its config.json does not say how many heads it has.")
+    family = str(config["model_type"])
+    kind: Kind = "image" if family == "vit" else "text"
+    return DenseEntry(folder=folder, label=label, family=family, kind=kind, head_groups=heads, hidden_units=hidden)
+
+
+def _reference_files(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_file() and path.suffix in REFERENCE_ENDINGS)
 
 
 def _folders(parent: Path) -> list[Path]:

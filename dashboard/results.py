@@ -3,13 +3,17 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import streamlit as st
+
 from analysis.recorded_run import RecordedRun
 from analysis.routing_value import input_routing_value_table
 from dashboard import cache
+from dashboard.model_tasks import DecomposeRequest, ReferenceRunRequest, ReleasedStudyRequest
 from dashboard.showing import Failure, Showing, new_showing
-from dashboard.state import PageState
+from dashboard.state import Made, PageState
 from dashboard.tasks import Finished, LossRequest, Outcome, RoutingValueRequest, RunRequest
 from uoe_model.errors import Cancelled, InputError
+from uoe_model.result import RunResult
 
 if TYPE_CHECKING:
     from dashboard.worker import Job
@@ -42,18 +46,34 @@ def ask_routing_value(state: PageState) -> None:
 
 
 def can_measure(state: PageState) -> bool:
-    """Whether the run that is looked at can be measured further: its input and model are at hand."""
-    return _request_of(state) is not None
+    """Whether the run that is looked at can be measured further: its input and a model with a loss are at hand."""
+    request = _request_of(state)
+    return request is not None and request.model.has_loss
 
 
 def _take(state: PageState, job: "Job[Any]") -> None:
     request, result = job.request, job.future.result()
+    if isinstance(request, ReferenceRunRequest):
+        showing = new_showing("run", [_of_reference(request, run) for run in result])
+        cache.keep_showing(showing)
+        state.show(showing)
+        return
+    if isinstance(request, ReleasedStudyRequest):
+        state.study = result
+        return
+    if isinstance(request, DecomposeRequest):
+        cache.forget_catalogue()
+        label = request.target.name
+        kind = next((model.kind for model in cache.catalogue().models if model.folder == request.target), "text")
+        state.made = Made(label=label, kind=kind, record=result)
+        st.session_state[f"wanted_{kind}"] = label
+        return
     if isinstance(request, RunRequest):
         showing = show_finished(request, result)
         cache.keep_showing(showing)
         state.show(showing)
         changes = request.changes.single_changes()
-        if changes:
+        if changes and request.model.has_loss:
             name, content = request.inputs[0]
             work = LossRequest(model=request.model, name=name, content=content, changes=changes)
             state.start(cache.device_worker(), work)
@@ -63,6 +83,18 @@ def _take(state: PageState, job: "Job[Any]") -> None:
         state.measured[(*state.measuring, "loss changes")] = changed
     elif state.measuring is not None and isinstance(request, RoutingValueRequest):
         state.measured[(*state.measuring, "routing value")] = input_routing_value_table(result)
+
+
+def _of_reference(request: ReferenceRunRequest, run: RunResult) -> RecordedRun:
+    return RecordedRun(
+        name=run.input.name,
+        trace=run.trace,
+        prediction=run.prediction,
+        input=run.input,
+        settings={"ids": request.text, "quirks_off": list(request.quirks.names_off()), "ties": request.ties},
+        changes=request.changes(),
+        notes=(run.trace.run.notes["padding"],) if run.trace.units.is_special.any() else (),
+    )
 
 
 def show_finished(request: RunRequest, finished: Finished) -> Showing:

@@ -14,9 +14,23 @@ from dashboard.showing import Showing
 from uoe_model.errors import UoEError
 
 if TYPE_CHECKING:
+    from dashboard.model_tasks import ReleasedStudy
     from dashboard.worker import DeviceWorker, Job
 
 KEY: Final = "page"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Made:
+    """A checkpoint that the visitor had made.
+
+    Attributes:
+        label: as the picker lists it. record: content of its decomposition.json.
+    """
+
+    label: str
+    kind: str
+    record: dict[str, Any]
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -27,6 +41,8 @@ class PageState:
         showing, index: the runs on show, and the one of them that is looked at.
         job: the work under way for this visitor; at most one.
         pinned, pinned_key: run A of the comparison, and how a link names it (None: a run of a file).
+        made: the checkpoint that was made last, to be told and to be picked.
+        study: what the released code was found to do, on the Guide.
         measuring: key and index of the run that the job measures.
         measured: what was measured on shown runs beyond the run itself, by (key, index) and kind.
         address, addresses, address_at: the address as the page last wrote or read it, those before, and when.
@@ -40,6 +56,8 @@ class PageState:
     pinned_key: str | None = None
     job: "Job[Any] | None" = None
     problem: Notice | None = None
+    made: Made | None = None
+    study: "ReleasedStudy | None" = None
     measuring: tuple[str, int] | None = None
     measured: dict[tuple[str, int, str], Any] = dataclasses.field(default_factory=dict)
     address: dict[str, str] = dataclasses.field(default_factory=dict)

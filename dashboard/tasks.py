@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
-from dashboard.models import ModelEntry
+from dashboard.models import Loadable, ModelEntry
 from uoe_model.errors import Cancelled, DeviceError, UoEError, is_out_of_memory
 from uoe_model.generation import GenerationSettings
 from uoe_model.processors.image_input import read_image
@@ -87,15 +87,15 @@ class Request(Protocol[T_co]):
     """Something that the worker does with one model."""
 
     @property
-    def model(self) -> ModelEntry:
+    def model(self) -> Loadable:
         """The checkpoint it is done with."""
 
     @property
     def name(self) -> str:
         """What is being worked on, in words."""
 
-    def work(self, bundle: "Bundle", watch: JobWatch) -> T_co:
-        """Do it, in the worker's thread."""
+    def work(self, loaded: Any, watch: JobWatch) -> T_co:
+        """Do it with the loaded checkpoint, in the worker's thread."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -162,7 +162,7 @@ class RunRequest:
                 bundle, content, name=name, overrides=overrides, generation=self.generation, watch=watch
             )
             return Outcome(name=name, result=result, notes=(), problem="")
-        image, notes = _open_picture(content, name)
+        image, notes = open_picture(content, name)
         result = run_image_on(bundle, image, name=name, overrides=overrides, watch=watch)
         return Outcome(name=name, result=result, notes=notes, problem="")
 
@@ -209,7 +209,7 @@ class RoutingValueRequest:
 
 
 @contextlib.contextmanager
-def memory_errors(name: str, model: ModelEntry) -> Iterator[None]:
+def memory_errors(name: str, model: Loadable) -> Iterator[None]:
     """Say it in one sentence when there is not enough memory."""
     try:
         yield
@@ -217,12 +217,12 @@ def memory_errors(name: str, model: ModelEntry) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            f"There is not enough memory to run {name} with {model.label}: shorten the input, or wait until other "
-            "runs are finished and try again."
+            f"There is not enough memory to run {name}{'' if model is None else f' with {model.label}'}: shorten the "
+            "input, or wait until other runs are finished and try again."
         ) from error
 
 
-def _open_picture(content: bytes, name: str) -> "tuple[Image.Image, tuple[str, ...]]":
+def open_picture(content: bytes, name: str) -> "tuple[Image.Image, tuple[str, ...]]":
     """The picture, and what a visitor should know about it."""
     opened = read_image(content, name=name)
     width, height = opened.image.size
@@ -233,4 +233,4 @@ def _open_picture(content: bytes, name: str) -> "tuple[Image.Image, tuple[str, .
 
 
 def _readable(content: Content, name: str) -> "str | Image.Image":
-    return content if isinstance(content, str) else _open_picture(content, name)[0]
+    return content if isinstance(content, str) else open_picture(content, name)[0]

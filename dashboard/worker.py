@@ -5,9 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
-from dashboard.models import ModelEntry
 from dashboard.tasks import (
     Finished,
     LossRequest,
@@ -20,9 +19,6 @@ from dashboard.tasks import (
 )
 from uoe_model.errors import DeviceError, UoEError
 from uoe_model.watch import Stage, check_cancelled
-
-if TYPE_CHECKING:
-    from uoe_model.bundle import Bundle
 
 __all__ = [
     "DeviceWorker",
@@ -130,7 +126,7 @@ class Job(Generic[T]):
 class DeviceWorker:
     """Does what is asked for one after the other, in the order it came."""
 
-    def __init__(self, load: Callable[[ModelEntry], "Bundle"]) -> None:
+    def __init__(self, load: Callable[[Any], Any]) -> None:
         self._load = load
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._lock = threading.Lock()
@@ -161,8 +157,8 @@ class DeviceWorker:
         try:
             check_cancelled(job)
             with memory_errors(job.request.name, job.request.model):
-                bundle = self._load(job.request.model)
-            return job.request.work(bundle, job)
+                loaded = None if job.request.model is None else self._load(job.request.model)
+            return job.request.work(loaded, job)
         except UoEError as error:
             # The page keeps the error; its traceback would keep the tensors of the run that failed.
             error.__context__ = None

@@ -14,7 +14,6 @@ from dashboard.notices import guarded, render_notice
 from dashboard.results import take_result
 from dashboard.showing import Showing
 from dashboard.state import PageState, page_state
-from dashboard.tasks import RunRequest
 from dashboard.widgets.badge import render_training_warning
 from dashboard.widgets.charts import render_view
 from dashboard.widgets.chips import render_chips
@@ -64,9 +63,9 @@ def render() -> None:
 def _render_inputs(found: Catalogue, state: PageState) -> None:
     try:
         asked = render_input_panel(found, state)
-        if isinstance(asked, RunRequest):
+        if asked is not None and not isinstance(asked, Showing):
             state.start(cache.device_worker(), asked)
-        elif isinstance(asked, Showing):
+        elif asked is not None:
             cache.keep_showing(asked)
             state.show(asked)
     except UoEError as error:

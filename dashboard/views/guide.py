@@ -9,6 +9,7 @@ from analysis.glossary import TERMS
 from analysis.highlights import Highlights, find_highlights
 from dashboard import cache
 from dashboard.notices import guarded
+from dashboard.views.guide_released import render_released
 from dashboard.widgets.deviations import render_deviations
 from dashboard.widgets.words import plain_markdown
 
@@ -20,6 +21,7 @@ def render() -> None:
         "How to read Explore": _render_reading,
         "Every word": _render_words,
         "What differs from the released UoE": render_deviations,
+        "What the released code really routes": render_released,
     }
     for name, tab in zip(draw, st.tabs(list(draw), key="guide", on_change="rerun"), strict=True):
         if tab.open:

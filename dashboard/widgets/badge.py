@@ -11,6 +11,8 @@ TRAINED: str = "trained"
 def render_training_warning(run: RecordedRun) -> None:
     """Say so when the weights are random, or when nobody knows."""
     training = run.trace.run.notes.get("training", "")
+    if "decomposed" in training or run.trace.run.source == "uoe-reference":
+        st.caption(f":material/info: {plain_markdown(training[:1].upper() + training[1:])}.")
     if training == "untrained":
         st.warning(
             "This model is **untrained**: its weights are random, so its routes and answers mean nothing.",

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any, Final
 import streamlit as st
 
 from analysis.text_rows import TABLE_ENDINGS, is_table, read_text_rows
-from dashboard.models import Catalogue, Kind, ModelEntry
+from dashboard.model_tasks import DecomposeRequest, ReferenceRunRequest
+from dashboard.models import Catalogue, Kind, ModelEntry, ReferenceEntry
 from dashboard.samples import IMAGE_SAMPLES, TEXT_SAMPLES
 from dashboard.settings import MAX_INPUTS, MAX_PICTURE_UPLOAD_MB, MAX_TEXT_UPLOAD_MB, MAX_TRACE_UPLOAD_MB
 from dashboard.showing import Showing, open_file
 from dashboard.state import PageState
+from dashboard.widgets.decompose import open_decompose_dialog, render_decompose_button, render_made, take_request
 from dashboard.widgets.knobs import render_generation, render_knobs
+from dashboard.widgets.released import render_ids, render_quirks
 from dashboard.widgets.words import plain_name
 from dashboard.worker import RoutingChanges, RunRequest
 from uoe_model.errors import CheckpointError, InputError
@@ -30,11 +33,15 @@ MAX_TITLE: Final = 36  # letters of a typed text that name it
 _KINDS: Final[dict[str, Kind]] = {TEXT: "text", FILES: "text", PICTURES: "image"}
 
 
-def render_input_panel(found: Catalogue, state: PageState) -> RunRequest | Showing | None:
+Asked = RunRequest | ReferenceRunRequest | DecomposeRequest | Showing
+"""What a visitor may ask for here."""
+
+
+def render_input_panel(found: Catalogue, state: PageState) -> Asked | None:
     """Draw the panel.
 
     Returns:
-        What was asked for in this rerun: runs, or what a saved file shows; None if nothing was.
+        What was asked for in this rerun: runs, a new checkpoint, or what a saved file shows; None if nothing was.
 
     Raises:
         UoEError: what was asked for cannot be used.
@@ -44,7 +51,15 @@ def render_input_panel(found: Catalogue, state: PageState) -> RunRequest | Showi
     if source == SAVED:
         return _render_saved_input()
     kind = _KINDS[source]
-    model = _render_model_picker(found, kind)
+    render_made(state)
+    model = _render_model_picker(found, kind, with_references=source == TEXT)
+    if render_decompose_button(found):
+        open_decompose_dialog(found, tuple(filter(None, [st.session_state.get("text")])) if kind == "text" else ())
+    if (request := take_request()) is not None:
+        st.session_state["progress_place"] = st.container()
+        return request
+    if isinstance(model, ReferenceEntry):
+        return _render_reference(model)
     if source == PICTURES:
         _render_picture_input()
     elif source == FILES:
@@ -54,7 +69,7 @@ def render_input_panel(found: Catalogue, state: PageState) -> RunRequest | Showi
     is_asked = st.button("Run", type="primary", width="stretch", key="run", disabled=model is None)
     st.session_state["progress_place"] = st.container()
     changes = RoutingChanges()
-    generation = render_generation(kind)
+    generation = render_generation("text" if model is not None and model.writes else "image")
     if model is not None:
         changes = render_knobs(model, state)
     if not is_asked:
@@ -64,6 +79,14 @@ def render_input_panel(found: Catalogue, state: PageState) -> RunRequest | Showi
     return RunRequest(model=model, inputs=_read_inputs(source), generation=generation, changes=changes)
 
 
+def _render_reference(model: ReferenceEntry) -> ReferenceRunRequest | None:
+    text = render_ids()
+    is_asked = st.button("Run", type="primary", width="stretch", key="run")
+    st.session_state["progress_place"] = st.container()
+    request = render_quirks(model, text)
+    return request if is_asked else None
+
+
 def choose_input_of(example: str) -> None:
     """Turn the panel to the kind of input that an example has, as a callback before the next rerun."""
     st.session_state["source"] = PICTURES if example == "picture" else TEXT
@@ -71,20 +94,29 @@ def choose_input_of(example: str) -> None:
         st.session_state["picture_sample"] = IMAGE_SAMPLES[0].title
 
 
-def _render_model_picker(found: Catalogue, kind: Kind) -> ModelEntry | None:
-    models = {model.label: model for model in found.of_kind(kind)}
+def _render_model_picker(found: Catalogue, kind: Kind, *, with_references: bool) -> ModelEntry | ReferenceEntry | None:
+    models: dict[str, ModelEntry | ReferenceEntry] = {model.label: model for model in found.of_kind(kind)}
+    if with_references:
+        models |= {f"{entry.label} · released by the authors": entry for entry in found.references}
     if not models:
         wanted = "text" if kind == "text" else "pictures"
         st.warning(f"No model for {wanted} was found. Start the page with `-- --models DIR`, or open a saved trace.")
         return None
+    wanted = st.session_state.pop(f"wanted_{kind}", None)  # a checkpoint that was just made
+    if wanted in models:
+        st.session_state[f"model_{kind}"] = wanted
     label = st.selectbox("Model", list(models), key=f"model_{kind}", persist_state="session")
     model = models[label]
+    if isinstance(model, ReferenceEntry):
+        st.caption("The authors' released classifier; reads token ids. See the Guide for what its code really routes.")
+        return model
     per_site = (
         f"attention {_routing(model.attention.num_experts, model.attention.top_k)}, "
         + f"MLP {_routing(model.mlp.num_experts, model.mlp.top_k)}"
     )
     context = f", context {model.context} tokens" if kind == "text" else ""
-    st.caption(f"{model.num_layers} layers{context}; {per_site}")
+    encoder = "; a text encoder, which predicts no tokens" if not model.has_loss else ""
+    st.caption(f"{model.num_layers} layers{context}; {per_site}{encoder}")
     return model
 
 

@@ -48,7 +48,8 @@ def test_the_bundled_models_are_listed_once(models_dir: Path) -> None:
     [
         ("{", "cannot be read"),
         ("[]", "holds no JSON object"),
-        ('{"model_type": "bert"}', "no 'uoe' model"),
+        ('{"model_type": "t5"}', "no 'uoe' model"),
+        ('{"model_type": "bert"}', "has no .safetensors file: save the dense model"),
         ('{"model_type": "uoe"}', "has no model.safetensors"),
     ],
 )

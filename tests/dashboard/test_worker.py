@@ -31,7 +31,15 @@ PATIENCE_S = 60
 
 def request(name: str) -> RunRequest:
     model = ModelEntry(
-        folder=Path(name), label=name, kind="text", num_layers=2, context=8, attention=ROUTING, mlp=ROUTING, stamp=0.0
+        folder=Path(name),
+        label=name,
+        kind="text",
+        num_layers=2,
+        context=8,
+        writes=True,
+        attention=ROUTING,
+        mlp=ROUTING,
+        stamp=0.0,
     )
     return run_of(model, (name, "text"))
 
