@@ -52,7 +52,7 @@ def test_points_are_the_logarithms_of_the_table_and_ticks_say_the_numbers(value)
     assert list(union.x) == [7]
     figure = build_scaling_figure(growth, value=value)
     assert list(figure.layout.xaxis.ticktext) == ["64", "128"]
-    assert list(figure.layout.yaxis.ticktext)[0] == "1"
+    assert next(iter(figure.layout.yaxis.ticktext)) == "1"
     assert draw_chart(figure, width_pt=234.0, font_pt=8.0).items
 
 
