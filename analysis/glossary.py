@@ -378,6 +378,39 @@ _TERMS: Final[dict[str, Term]] = {
         sentence="What took the place of the learned routes: balanced random ones, the same ones permuted over units, "
         "those of the untrained router, or a lookup by token id or grid cell learned on other data.",
     ),
+    # What fewer experts cost a model that was cut from a dense one.
+    "hidden_error": Term(
+        name="error of hidden states",
+        sentence="How far the final hidden states with fewer experts are from those of the dense model, which all "
+        "experts together compute; 0 is equal.",
+        formula="sqrt(sum of |h_k - h|^2 / sum of |h|^2) over held-out units",
+        unit="share",
+    ),
+    "cosine": Term(
+        name="cosine with the dense model",
+        sentence="How alike the pooled vector of an example is with fewer experts and with all; 1 is the same "
+        "direction.",
+        formula="mean over held-out examples of v_k . v / (|v_k| |v|)",
+    ),
+    "agreement": Term(
+        name="agreement with the dense model",
+        sentence="Which part of the examples keeps its class with fewer experts.",
+        formula="held-out examples of equal class / held-out examples",
+        unit="share",
+    ),
+    "expert_share": Term(
+        name="share of experts",
+        sentence="Which part of a block's experts each unit is given to; the mean of attention and MLP where both "
+        "change.",
+        formula="k / E",
+        unit="share",
+    ),
+    "routes": Term(
+        name="ways to choose fewer experts",
+        sentence="By the calibrated routers, which predict how long every expert's output is; at random; or by the "
+        "true lengths, which only the experts themselves know.",
+        formula="top k of: ridge regression on the router's input; noise; |output_e|",
+    ),
 }
 
 TERMS: Final[Mapping[str, Term]] = MappingProxyType(_TERMS)
@@ -414,6 +447,12 @@ COLUMN_TERMS: Final[Mapping[str, str]] = MappingProxyType(
         "kept_changed": "changed_route",
         "loss_a": "loss",
         "loss_b": "loss",
+        "attention_top_k": "top_k",
+        "mlp_top_k": "top_k",
+        "is_chosen": "top_k",
+        "attention_experts": "num_experts",
+        "mlp_experts": "num_experts",
+        "is_in_step": "expert_share",
     }
 )
 """Columns that are named after what they stand beside: column -> key of its term."""

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils.logging import set_tqdm_hook
 
 from uoe_model.capture import site_table
+from uoe_model.checkpoint_json import DECOMPOSITION, read_json
 from uoe_model.config import UoEConfig
 from uoe_model.errors import CheckpointError, ConfigError, DeviceError
 from uoe_model.kernels.backend import pick_device
@@ -28,9 +28,6 @@ from uoe_model.trace_check import reference_problems
 WEIGHTS: Final = "model.safetensors"
 REFERENCE: Final = "routing_reference.json"
 TRAINING_RUN: Final = "training_run.json"
-DECOMPOSITION: Final = "decomposition.json"
-MAX_JSON_BYTES: Final = 16 << 20
-"""Largest JSON file of a checkpoint folder that is read."""
 
 Kind = Literal["text", "image"]
 Model = UoEForCausalLM | UoEForImageClassification | UoEModel
@@ -164,27 +161,6 @@ def load_reference(folder: Path, config: UoEConfig) -> ReferenceTable | None:
         return table
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{folder.name}/{REFERENCE} does not fit the model: {_first_line(error)}") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of a checkpoint folder.
-
-    Raises:
-        CheckpointError: missing, too large, or no JSON object.
-    """
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CheckpointError(f"{path.parent.name}/{path.name} is larger than {MAX_JSON_BYTES >> 20} MB")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path.parent.name} has no {path.name}: choose a folder that save_pretrained wrote."
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.parent.name}/{path.name} cannot be read: {_first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path.parent.name}/{path.name} holds no JSON object")
-    return content
 
 
 def _load_model(folder: Path, kind: Kind) -> Model:

@@ -1,9 +1,10 @@
-"""A view as a file: SVG, PDF, PNG or HTML of its figure, CSV or Parquet of its table, LaTeX of both."""
+"""A view, or any figure with its table, as a file: SVG, PDF, PNG, HTML; CSV or Parquet of the table; LaTeX of both."""
 
 import io
 from typing import Final, Literal, get_args
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from analysis.exhibit import Exhibit
 from analysis.exports.chart.draw import draw_chart
@@ -77,21 +78,68 @@ def export_view(
     if kind == "html" and view.figure is not None:
         return chart_page(view.figure(exhibit, "light"), title=view.title, caption=view.caption(exhibit))
     drawing = draw_view(exhibit, name, preset, span)
+    if kind == "tex":
+        return latex_of(exhibit, name, drawing, preset).encode()
+    return write_drawing(drawing, kind, title=view.title, caption=view.caption(exhibit), dpi=dpi)
+
+
+def export_figure(
+    figure: go.Figure,
+    rows: pd.DataFrame,
+    kind: Format,
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    preset: Preset,
+    span: Span | None = None,
+    dpi: int = DEFAULT_DPI,
+) -> bytes:
+    """Make one file of a figure that belongs to no run; the same figure gives the same bytes.
+
+    Args:
+        figure: in the light theme. rows: the table behind it. name: as in the names of the files.
+        span, dpi: as in `export_view`.
+
+    Raises:
+        ConfigError: the venue has no such width, or the dpi or the figure cannot be used.
+    """
+    if kind in ("csv", "parquet"):
+        return write_rows(rows, kind)
+    if kind == "html":
+        return chart_page(figure, title=title, caption=caption)
+    width_pt = page_width_pt(preset, span or spans_of(preset)[0])
+    drawing = draw_chart(figure, width_pt=width_pt, font_pt=preset.font_pt)
+    if kind == "tex":
+        return _latex(rows, drawing, preset, name=name, caption=caption).encode()
+    return write_drawing(drawing, kind, title=title, caption=caption, dpi=dpi)
+
+
+def write_drawing(drawing: Drawing, kind: Format, *, title: str, caption: str, dpi: int = DEFAULT_DPI) -> bytes:
+    """A drawing as SVG, PDF, PNG, or an HTML page that shows it.
+
+    Raises:
+        ConfigError: a dpi that cannot be used, or a format of something else than drawings.
+    """
     if kind == "svg":
         return write_svg(drawing)
     if kind == "pdf":
-        return write_pdf(drawing, title=view.title)
+        return write_pdf(drawing, title=title)
     if kind == "png":
         return write_png(drawing, dpi=dpi)
     if kind == "html":
-        return drawing_page(write_svg(drawing), title=view.title, caption=view.caption(exhibit))
-    return latex_of(exhibit, name, drawing, preset).encode()
+        return drawing_page(write_svg(drawing), title=title, caption=caption)
+    raise ConfigError(f"format={kind!r} of a drawing must be one of {', '.join(FIGURE_FORMATS)}")
 
 
 def latex_of(exhibit: Exhibit, name: str, drawing: Drawing, preset: Preset) -> str:
     """A figure environment for the PDF, and the view's table in booktabs style."""
     view = VIEWS[name]
-    caption, label = view.caption(exhibit), f"uoe-{name}"
+    return _latex(view.rows(exhibit), drawing, preset, name=name, caption=view.caption(exhibit))
+
+
+def _latex(rows: pd.DataFrame, drawing: Drawing, preset: Preset, *, name: str, caption: str) -> str:
+    label = f"uoe-{name}"
     snippet = figure_snippet(
         f"{file_stem(name)}.pdf",
         width_in=drawing.width / 72,
@@ -99,7 +147,7 @@ def latex_of(exhibit: Exhibit, name: str, drawing: Drawing, preset: Preset) -> s
         label=f"fig:{label}",
         spans_columns=preset.column_in is not None and drawing.width / 72 > preset.column_in + 0.01,
     )
-    return snippet + "\n" + booktabs_table(view.rows(exhibit), caption=caption, label=f"tab:{label}")
+    return snippet + "\n" + booktabs_table(rows, caption=caption, label=f"tab:{label}")
 
 
 def write_rows(rows: pd.DataFrame, kind: Format) -> bytes:

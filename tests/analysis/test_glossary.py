@@ -3,6 +3,7 @@ import pytest
 from analysis.balance import load_balance
 from analysis.compare import compare_runs, load_difference, route_changes
 from analysis.confidence import router_entropy
+from analysis.decomposition import decomposition_curve
 from analysis.drops import drop_events, dropped_assignments, dropped_units, drops_by_position
 from analysis.full_experts import full_experts
 from analysis.glossary import COLUMN_TERMS, TERMS, term_of
@@ -33,6 +34,9 @@ STATISTICS = {
     "reference_table": reference_table,
     "routing_value_table": lambda trace: routing_value_table([]),
     "input_routing_value_table": lambda trace: input_routing_value_table([]),
+    "decomposition_curve": lambda trace: decomposition_curve(
+        {"options": {"attention_experts": 1, "mlp_experts": 1}, "curve": []}
+    ),
     "transitions": lambda trace: transitions(trace, [0, 0]),
     "full_experts": full_experts,
     "unit_card": lambda trace: unit_card(trace, 0),
@@ -50,7 +54,7 @@ IDS = {
 }
 TEXTS = {
     *("block", "site_name", "name", "text", "status", "requested_experts", "kept_experts", "reason", "note", "term"),
-    *("unit", "modality", "label", "output_text", "model", "is_special"),
+    *("unit", "modality", "label", "output_text", "model", "is_special", "scope"),
     *("from_block", "to_block", "status_a", "status_b", "experts_a", "experts_b"),
 }
 ANY_NUMBER = {"value", "value_a", "value_b", "a", "b", "change"}

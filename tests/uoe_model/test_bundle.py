@@ -16,8 +16,8 @@ from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoModelForI
 from transformers.utils import logging as transformers_logging
 
 from tests.uoe_model.bundles import LONG_TEXT, assert_checks_pass, image_bundle, picture, text_bundle, tokenizer
-from uoe_model import bundle as bundle_module
-from uoe_model.bundle import folder_kind, load_bundle, read_json
+from uoe_model import checkpoint_json
+from uoe_model.bundle import folder_kind, load_bundle
 from uoe_model.errors import CheckpointError, DeviceError
 from uoe_model.run import run_image, run_image_on, run_text, run_text_on
 
@@ -210,7 +210,7 @@ def test_a_config_of_something_else_is_refused(broken, content, sentence):
 
 
 def test_a_large_json_file_is_refused_before_it_is_read(broken, monkeypatch):
-    monkeypatch.setattr(bundle_module, "MAX_JSON_BYTES", 100)
+    monkeypatch.setattr(checkpoint_json, "MAX_JSON_BYTES", 100)
     refused(broken(lambda folder: None), "model/config.json is larger than")
 
 
@@ -342,4 +342,4 @@ def test_a_device_that_is_not_there_is_one_sentence(folders, device):
 def test_the_kind_of_a_folder_is_told_without_its_weights(broken, folders):
     assert (folder_kind(folders / "text"), folder_kind(folders / "image")) == ("text", "image")
     assert folder_kind(broken(truncate("model.safetensors", 0))) == "text"
-    assert read_json(folders / "text" / "config.json")["model_type"] == "uoe"
+    assert checkpoint_json.read_json(folders / "text" / "config.json")["model_type"] == "uoe"

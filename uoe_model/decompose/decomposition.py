@@ -14,7 +14,8 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from uoe_model.bundle import DAMAGED, DECOMPOSITION, loading_quietly
+from uoe_model.bundle import DAMAGED, loading_quietly
+from uoe_model.checkpoint_json import DECOMPOSITION
 from uoe_model.decompose.calibrate import Batch, blocks_of, calibrate_routers, hidden_activations, site_inputs
 from uoe_model.decompose.clusters import co_activation_order
 from uoe_model.decompose.curve import each_record, measure_curve

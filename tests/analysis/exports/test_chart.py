@@ -10,6 +10,7 @@ import pytest
 
 from analysis.compare import load_difference, route_changes
 from analysis.confidence import router_entropy
+from analysis.decomposition import decomposition_curve
 from analysis.drops import dropped_assignments, drops_by_position
 from analysis.exports.chart.draw import draw_chart
 from analysis.exports.drawing import Drawing, Group, Rect
@@ -17,6 +18,7 @@ from analysis.exports.typeface import text_width
 from analysis.figures.atlas import ATLAS_VALUES, build_atlas_figure
 from analysis.figures.change_strip import build_change_strip_figure
 from analysis.figures.class_bars import bar_rows
+from analysis.figures.decomposition import build_decomposition_figure
 from analysis.figures.difference_atlas import build_difference_atlas_figure
 from analysis.figures.drop_strip import build_drop_strip_figure
 from analysis.figures.entropy_strip import build_entropy_strip_figure
@@ -30,6 +32,7 @@ from analysis.routing_value import routing_value_table
 from analysis.tables import sites_table, units_table
 from analysis.transitions import transitions
 from analysis.utilisation import expert_load
+from tests.analysis.curves import curve_record
 from tests.analysis.exports.drawn import Window, items, paths, points, rects, texts, windows, words
 from tests.analysis.random_traces import random_traces
 from tests.traces import make_trace
@@ -62,7 +65,8 @@ PER_TRACE = (
     "changes",
     "difference",
 )
-FIGURES = (*(f"{name} {number}" for name in PER_TRACE for number in range(4)), "answer", "nothing", "value")
+CURVES = ("curve loss", "curve agreement", "curve cosine")
+FIGURES = (*(f"{name} {number}" for name in PER_TRACE for number in range(4)), "answer", "nothing", "value", *CURVES)
 
 
 @cache
@@ -74,6 +78,8 @@ def figure_of(name: str) -> go.Figure:
     if name == "value":
         path = Path("uoe_model/pretrained/uoe-text/metrics.json")
         return build_routing_value_figure(routing_value_table(json.loads(path.read_text())["routing_value"]))
+    if name in CURVES:
+        return build_decomposition_figure(decomposition_curve(curve_record(name.split()[1])))
     kind, *value, number = name.split()
     trace, _ = random_traces()[int(number)]
     load, units = expert_load(trace), units_table(trace)

@@ -1,20 +1,24 @@
 """`python -m analysis.exports`: the files that the page makes, byte by byte, or one sentence and no file."""
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from analysis.decomposition import decomposition_curve
 from analysis.exhibit import Exhibit, ViewOptions
 from analysis.exports.__main__ import main
 from analysis.exports.bundle import load_bundle, save_bundle
-from analysis.exports.files import FORMATS, export_view
+from analysis.exports.files import FORMATS, export_view, write_rows
 from analysis.exports.presets import PRESETS
 from analysis.selection import Selection
 from analysis.views import VIEWS, missing
 from dashboard.showing import EXAMPLES
+from tests.analysis.curves import curve_record
 
 ROOT = Path(__file__).parents[3]
 
@@ -81,11 +85,64 @@ def test_another_process_makes_the_same_bytes(tmp_path: Path):
         assert found[f"uoe-map.{kind}"] == export_view(exhibit, "map", kind, preset=PRESETS["icml"]), kind
 
 
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "decomposition.json").write_text(json.dumps(curve_record()))
+    return folder
+
+
+def test_a_decomposed_models_folder_gives_its_curve(model: Path, tmp_path: Path):
+    words = ["--format", *FORMATS, "--dpi", "72", "--output"]
+    assert main([str(model), *words, str(tmp_path / "out")]) == 0
+    found = files_in(tmp_path / "out")
+    assert set(found) == {f"uoe-decomposition.{kind}" for kind in FORMATS}
+    table = decomposition_curve(curve_record())
+    assert found["uoe-decomposition.csv"] == write_rows(table, "csv")
+    assert pd.read_parquet(io.BytesIO(found["uoe-decomposition.parquet"])).equals(table)
+    assert found["uoe-decomposition.pdf"].startswith(b"%PDF")
+    assert found["uoe-decomposition.png"].startswith(b"\x89PNG")
+    assert 'width="234pt"' in found["uoe-decomposition.svg"].decode()[:600]
+    assert "Plotly.newPlot" in found["uoe-decomposition.html"].decode()
+    latex = found["uoe-decomposition.tex"].decode()
+    assert r"\caption{Cut from \{tiny\} at 5 \%. Curve over 70 held-out units.}" in latex
+    assert "{uoe-decomposition.pdf}" in latex
+    assert main([str(model), "--view", "decomposition", "--format", "svg", "--output", str(tmp_path / "again")]) == 0
+    assert files_in(tmp_path / "again") == {"uoe-decomposition.svg": found["uoe-decomposition.svg"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "says"),
+    [
+        (["--view", "map"], b"{}", "view='map' is one of a run bundle"),
+        ([], b"{}", "options must be an object"),
+        ([], b"[]", "model/decomposition.json holds no JSON object"),
+        ([], None, "model has no decomposition.json"),
+    ],
+)
+def test_a_folder_of_something_else_is_one_sentence(
+    words: list[str],
+    content: bytes | None,
+    says: str,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    (model / "decomposition.json").unlink()
+    if content is not None:
+        (model / "decomposition.json").write_bytes(content)
+    assert main([str(model), *words, "--output", str(tmp_path / "out")]) == 2
+    assert_one_sentence(capsys, says)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--view", "unit"], "No unit is selected"),
         (["--view", "atlas-difference"], "No run is pinned as A"),
+        (["--view", "decomposition"], "must be one of"),
         (["--preset", "neurips", "--span", "column"], "NeurIPS"),
         (["--view", "map", "--format", "png", "--dpi", "5"], "36..1200"),
     ],
