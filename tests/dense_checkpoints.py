@@ -1,9 +1,10 @@
 """Tiny dense Hugging Face models with random weights, alone and saved with their tokenizer or image processor."""
 
+import json
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
     BertModel,
@@ -63,19 +64,51 @@ def build_dense(family: str, vocab_size: int = 60) -> PreTrainedModel:
     return model.eval()
 
 
-def save_dense(family: str, folder: Path) -> Path:
+def save_dense(family: str, folder: Path, tokenizer: PreTrainedTokenizerFast | None = None) -> Path:
     """Save a random model with what its inputs need."""
     if family == "vit":
         build_dense(family).save_pretrained(folder)
         ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
         return folder
-    is_bert = family == "bert"
-    tokenizer = _word_pieces() if is_bert else build_tokenizer(WORDS, vocab_size=300, context_length=CONTEXT)
+    if tokenizer is None:
+        is_bert = family == "bert"
+        tokenizer = _word_pieces() if is_bert else build_tokenizer(WORDS, vocab_size=300, context_length=CONTEXT)
     model = build_dense(family, vocab_size=len(tokenizer))
     model.config.bos_token_id = model.config.eos_token_id = tokenizer.bos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def sentence_pieces(*, is_normalised: bool = True) -> PreTrainedTokenizerFast:
+    """Pieces with a mark for spaces and a byte for what is unknown, as Llama 2 has them.
+
+    Args:
+        is_normalised: spaces are marked before the text is cut, as in older files, or while it is.
+    """
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    special = ["<unk>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=special, show_progress=False)
+    trained.train_from_iterator(WORDS, trainer)
+    state = json.loads(trained.to_str())
+    found = sorted(state["model"]["vocab"], key=state["model"]["vocab"].__getitem__)
+    tokens = [*found[:3], *(f"<0x{byte:02X}>" for byte in range(256)), *found[3:]]
+    state["model"] |= {
+        "vocab": {token: number for number, token in enumerate(tokens)},
+        "byte_fallback": True,
+        "fuse_unk": True,
+        "unk_token": "<unk>",
+    }
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    if not is_normalised:
+        tokenizer.normalizer = None
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
 
 
 def _word_pieces() -> PreTrainedTokenizerFast:

@@ -35,7 +35,7 @@ from uoe_model.replacements import (
     untrained_weights,
 )
 from uoe_model.router import RoutingOverrides
-from uoe_model.scoring import WINDOWS_PER_CALL, pad_examples
+from uoe_model.scoring import examples_per_call, pad_examples
 from uoe_model.units import cut_text
 from uoe_model.watch import UNWATCHED, Watch, check_cancelled
 
@@ -196,8 +196,9 @@ def _text_batches(bundle: Bundle, text: str) -> list[_Batch]:
         raise CheckpointError(f"{bundle.name} is a text encoder: it predicts nothing, so there is no loss to change.")
     examples = cut_text(bundle, text).examples
     batches = []
-    for start in range(0, len(examples), WINDOWS_PER_CALL):
-        input_ids, mask = pad_examples(examples[start : start + WINDOWS_PER_CALL], bundle.device)
+    per_call = examples_per_call(examples, bundle.config.vocab_size)
+    for start in range(0, len(examples), per_call):
+        input_ids, mask = pad_examples(examples[start : start + per_call], bundle.device)
         following = F.pad(input_ids.masked_fill(mask == 0, _NO_TARGET)[:, 1:], (0, 1), value=_NO_TARGET)
         arguments = {"input_ids": input_ids, "attention_mask": mask}
         batches.append(_Batch(arguments=arguments, keys_BT=input_ids, targets=following.flatten()))

@@ -21,7 +21,13 @@ from uoe_model.router import NOBODY, RoutingDecision, RoutingOverrides
 from uoe_model.watch import UNWATCHED, Watch, check_cancelled
 
 WINDOWS_PER_CALL: Final = 4
-"""Examples of a long text that run together; bounds the memory for next-token logits."""
+"""Examples of a long text that run together."""
+
+MOST_LOGITS: Final = 1 << 26
+"""Next-token logits of one call, 256 MB, unless one example alone has more: fewer examples of a large vocabulary."""
+
+LOGITS_AT_ONCE: Final = 1 << 24
+"""Logits that are turned into probabilities at once, which bounds the memory for copies of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -68,10 +74,11 @@ def score_examples(
         Cancelled: between two calls of the model.
     """
     parts: list[Scored] = []
-    for start in range(0, len(examples), WINDOWS_PER_CALL):
+    per_call = examples_per_call(examples, bundle.config.vocab_size)
+    for start in range(0, len(examples), per_call):
         check_cancelled(watch)
         watch.report("reading", start, len(examples))
-        rows = examples[start : start + WINDOWS_PER_CALL]
+        rows = examples[start : start + per_call]
         input_ids, mask = pad_examples(rows, bundle.device)
         out = bundle.model(input_ids=input_ids, attention_mask=mask, routing=overrides)
         decisions = to_host(out.decisions, mask.flatten().nonzero().squeeze(1))
@@ -106,6 +113,12 @@ def join_scored(parts: Sequence[Scored]) -> Scored:
     )
 
 
+def examples_per_call(examples: Sequence[NDArray[np.int64]], vocab_size: int) -> int:
+    """How many examples run together: `WINDOWS_PER_CALL`, or as many as `MOST_LOGITS` allow, at least one."""
+    most = max((len(example) for example in examples), default=1) * vocab_size
+    return min(max(MOST_LOGITS // most, 1), WINDOWS_PER_CALL)
+
+
 def pad_examples(rows: Sequence[NDArray[np.int64]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids and mask (B, T) of examples, padded on the right."""
     width = max(len(row) for row in rows)
@@ -119,14 +132,18 @@ def pad_examples(rows: Sequence[NDArray[np.int64]], device: torch.device) -> tup
 
 def _predict(logits_BTV: Tensor, input_ids: Tensor, mask: Tensor) -> Predicted:
     """Best guess after each unit that is not padding, and the loss of the unit that follows in its row."""
-    log_p_BTV = logits_BTV.float().log_softmax(-1)
-    best = log_p_BTV.max(-1)
-    following = F.pad(input_ids[:, 1:], (0, 1))
-    known = F.pad(mask[:, 1:], (0, 1)) != 0
-    loss = -log_p_BTV.gather(-1, following.unsqueeze(-1)).squeeze(-1)
-    loss = loss.masked_fill(~known, float("nan"))
-    real = mask.flatten() != 0
-    flat = [part.flatten()[real].cpu().numpy() for part in (best.indices, best.values.exp(), loss)]
+    following_N = F.pad(input_ids[:, 1:], (0, 1)).flatten()
+    known_N = F.pad(mask[:, 1:], (0, 1)).flatten() != 0
+    parts = []
+    rows = max(LOGITS_AT_ONCE // logits_BTV.shape[-1], 1)
+    for start in range(0, len(following_N), rows):
+        here = slice(start, start + rows)
+        log_p_NV = logits_BTV.flatten(0, 1)[here].float().log_softmax(-1)
+        best = log_p_NV.max(-1)
+        loss_N = -log_p_NV.gather(-1, following_N[here].unsqueeze(-1)).squeeze(-1)
+        parts.append((best.indices, best.values.exp(), loss_N.masked_fill(~known_N[here], float("nan"))))
+    real_N = mask.flatten() != 0
+    flat = [torch.cat(column)[real_N].cpu().numpy() for column in zip(*parts, strict=True)]
     return Predicted(
         token_id=flat[0].astype(np.int32), probability=flat[1].astype(np.float32), loss=flat[2].astype(np.float32)
     )
@@ -154,7 +171,8 @@ def continue_example(
     model, tokenizer = bundle.model, text_tokenizer(bundle)
     room = min(settings.max_new_tokens, bundle.config.max_position_embeddings - len(example))
     generator = torch.Generator().manual_seed(settings.seed)
-    end = model.config.eos_token_id if settings.stop_at_eos else None
+    named = model.config.eos_token_id if settings.stop_at_eos else None
+    ends = set(named) if isinstance(named, list | tuple) else {named}  # some models have several
     cache = UoECache()
     step = torch.from_numpy(example)[None].to(bundle.device)
     token_ids: list[int] = []
@@ -170,7 +188,7 @@ def continue_example(
         if len(token_ids) == room:
             break
         token = choose_token(all_logits[-1][-1], settings, generator)
-        if token == end:
+        if token in ends:
             break
         token_ids.append(token)
         step = torch.tensor([[token]], device=bundle.device)

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from uoe_model.bundle import Bundle
 from uoe_model.capture import patch_ids
+from uoe_model.errors import InputError
 from uoe_model.inference import text_tokenizer
 from uoe_model.processors.image import PreparedImage, cell_boxes
 from uoe_model.processors.text import EncodedText, Frame, context_windows, encode, frame_of, token_texts
@@ -40,11 +41,14 @@ def cut_text(bundle: Bundle, text: str) -> CutText:
     """Encode and cut a text.
 
     Raises:
-        InputError: empty or too long text. CheckpointError: the bundle holds no text model.
+        InputError: empty or too long text, or one of which the tokenizer keeps nothing.
+        CheckpointError: the bundle holds no text model.
     """
     tokenizer = text_tokenizer(bundle)
     encoded = encode(tokenizer, check_text(text))
     frame = frame_of(tokenizer, needs_begin=bundle.config.is_causal)
+    if not len(encoded):
+        raise InputError(f"The tokenizer of {bundle.name} leaves nothing of this text: give other characters.")
     windows = context_windows(len(encoded), bundle.config.max_position_embeddings - len(frame))
     examples = tuple(
         np.concatenate([frame.before, encoded.token_ids[window], frame.after]).astype(np.int64) for window in windows

@@ -167,6 +167,8 @@ def test_the_end_token_is_like_any_other_if_it_should_not_stop():
     free = written(run_text_on(bundle, TEXT, max_new_tokens=5))
     bundle.model.config.eos_token_id = free[2]
     assert written(run_text_on(bundle, TEXT, max_new_tokens=5)) == free[: free.index(free[2])]
+    bundle.model.config.eos_token_id = [bundle.config.vocab_size - 1, free[1]]  # some models have several
+    assert written(run_text_on(bundle, TEXT, max_new_tokens=5)) == free[: min(free.index(free[1]), 5)]
     on = run_text_on(bundle, TEXT, generation=settings(max_new_tokens=5, temperature=0.0, stop_at_eos=False))
     assert written(on) == free
     assert on.trace.run.notes["generation"].endswith("not stopping at the end token")

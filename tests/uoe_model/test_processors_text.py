@@ -1,3 +1,4 @@
+import copy
 import functools
 import tracemalloc
 from pathlib import Path
@@ -6,18 +7,21 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import example, given
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
+from tests.dense_checkpoints import sentence_pieces
 from uoe_model.errors import CheckpointError, ConfigError, InputError
 from uoe_model.processors.text import (
     END_OF_TEXT,
     PAD,
+    UNKNOWN_PIECE,
     build_tokenizer,
     check_text,
     context_windows,
     decode_text,
     encode,
     frame_of,
+    is_lossless,
     load_tokenizer,
     token_texts,
     tokenizer_digest,
@@ -330,6 +334,49 @@ def test_tokens_of_a_tokenizer_that_normalises_stand_where_they_were_read(tmp_pa
     assert "".join(encoded.pieces) == "Abra  C ünq!"
     assert encoded.pieces == ("Ab", "ra", "  C", " ünq", "!")
     assert token_texts(loaded, [0, 1, 2]) == ("[UNK]", "ab", "ra")
+
+
+@pytest.mark.parametrize("is_normalised", [True, False])
+def test_pieces_and_bytes_stand_where_they_were_read(is_normalised):
+    own = sentence_pieces(is_normalised=is_normalised)
+    text = "the  fox \U0001f600日</s>\n"
+    encoded = encode(own, text)
+    assert "".join(encoded.pieces).replace(UNKNOWN_PIECE, "") == text
+    assert not set(encoded.token_ids.tolist()) & set(own.all_special_ids)
+    smile, sun = text.index("\U0001f600"), text.index("日")
+    for place, size in ((smile, 4), (sun, 3)):
+        found = np.flatnonzero(encoded.char_start == place)
+        assert len(found) == size
+        assert len(set(encoded.group[found].tolist())) == 1
+        assert encoded.is_partial[found].tolist() == [False] + [True] * (size - 1)
+        assert [encoded.pieces[one] for one in found] == [text[place]] + [UNKNOWN_PIECE] * (size - 1)
+    assert token_texts(own, own.convert_tokens_to_ids(["<0x0A>", "<0xF0>", "t▁", "</s>"])) == (
+        "\n",
+        "\ufffd",
+        "t ",
+        "</s>",
+    )
+
+
+def test_a_space_that_was_put_before_the_text_takes_no_character():
+    encoded = encode(sentence_pieces(), "日a")
+    assert encoded.pieces == (" ", "日", UNKNOWN_PIECE, UNKNOWN_PIECE, "a")
+    assert encoded.char_start.tolist() == [0, 0, 0, 0, 1]
+    assert encoded.group.tolist() == [0, 0, 0, 0, 1]
+    assert encode(sentence_pieces(), " a").pieces[0] == " "
+
+
+def test_added_tokens_are_read_as_they_are_written():
+    added, plain = copy.deepcopy(tokenizer()), copy.deepcopy(tokenizer())
+    added.add_tokens(["<｜User｜>", AddedToken("<x>", lstrip=True)])
+    user, eats = added.convert_tokens_to_ids(["<｜User｜>", "<x>"])
+    assert token_texts(added, [user, len(added)]) == ("<｜User｜>", "\ufffd")
+    assert not is_lossless(added)
+    assert "".join(encode(added, "hi  <x> <｜User｜>you").pieces) == "hi  <x> <｜User｜>you"
+    assert eats in encode(added, "hi  <x>").token_ids
+    plain.add_tokens(["<｜User｜>"])
+    assert is_lossless(plain)
+    assert "".join(encode(plain, "hi <｜User｜>you").pieces) == "hi <｜User｜>you"
 
 
 def test_special_tokens_around_a_text_are_those_of_the_tokenizer():

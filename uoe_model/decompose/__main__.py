@@ -8,8 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uoe_model.decompose.decomposition import DecomposeOptions, decompose
-from uoe_model.errors import UoEError
-from uoe_model.processors.text_input import decode_text
+from uoe_model.errors import InputError, UoEError
+from uoe_model.processors.text_input import MAX_TEXT_BYTES, decode_text
 from uoe_model.watch import Stage, Unwatched
 
 
@@ -21,13 +21,19 @@ class _Bar(Unwatched):
 
     def report(self, stage: Stage, done: int, total: int) -> None:
         """Another stage starts a new count."""
-        self._bar.set_description(stage)
+        self._bar.set_description(stage, refresh=False)
         self._bar.total, self._bar.n = max(total, 1), done
         self._bar.refresh()
 
     def close(self) -> None:
         """Leave the last line."""
         self._bar.close()
+
+
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > MAX_TEXT_BYTES:
+        raise InputError(f"{path.name} is larger than {MAX_TEXT_BYTES:,} bytes: calibrate on a part of it.")
+    return decode_text(path.read_bytes(), name=path.name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 routers=options.routers,
                 seed=options.seed,
             ),
-            texts=[decode_text(path.read_bytes(), name=path.name) for path in options.text],
+            texts=[_read_text(path) for path in options.text],
             images=options.images,
             watch=bar,
         )

@@ -56,6 +56,11 @@ def blocks_of(model: PreTrainedModel) -> list[SMHA | UoME]:
     return blocks
 
 
+def mlps_of(model: PreTrainedModel) -> list[UoME]:
+    """The MLP of every layer."""
+    return [block for block in blocks_of(model) if isinstance(block, UoME)]
+
+
 def site_inputs(model: PreTrainedModel, batch: Batch) -> list[SiteInput]:
     """Run the model and keep what every site saw."""
     seen: dict[int, SiteInput] = {}

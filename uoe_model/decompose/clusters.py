@@ -1,5 +1,7 @@
 """Which hidden units of an MLP belong together: those that are active on the same units of text."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -10,6 +12,23 @@ from uoe_model.errors import ConfigError
 
 MOST_FEATURES: Final = 1024
 """Units of calibration text that activations are compared on."""
+
+
+def picked_rows(counts: Sequence[int]) -> list[Tensor]:
+    """Which units of every batch to compare activations on: at most `MOST_FEATURES`, evenly over all.
+
+    Args:
+        counts: units of every batch.
+
+    Returns:
+        Per batch int64 row numbers, rising.
+    """
+    total = sum(counts)
+    picked = np.linspace(0, total - 1, min(total, MOST_FEATURES)).astype(np.int64)
+    starts = np.cumsum([0, *counts])
+    return [
+        torch.from_numpy(picked[(picked >= start) & (picked < end)] - start) for start, end in pairwise(starts.tolist())
+    ]
 
 
 def co_activation_order(active_NF: Tensor, num_experts: int, *, seed: int = 0) -> Tensor:
@@ -34,8 +53,7 @@ def co_activation_order(active_NF: Tensor, num_experts: int, *, seed: int = 0) -
             "slices='co_activation' needs the package k-means-constrained: install requirements.txt, or choose "
             "slices='contiguous'"
         ) from error
-    picked_N = np.linspace(0, len(active_NF) - 1, min(len(active_NF), MOST_FEATURES)).astype(int)
-    features_FN = active_NF[torch.from_numpy(picked_N)].t().double().numpy()
+    features_FN = active_NF.t().double().numpy()
     lengths_F1 = np.linalg.norm(features_FN, axis=1, keepdims=True)
     features_FN = features_FN / np.maximum(lengths_F1, 1e-12)
     size = len(features_FN) // num_experts

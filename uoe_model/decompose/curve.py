@@ -19,6 +19,9 @@ from uoe_model.watch import Watch, check_cancelled
 ROUTES: Final = ("calibrated", "random", "longest")
 """By the calibrated routers; by random logits; by the true length of every expert's output, which no router knows."""
 
+MOST_LOGITS: Final = 1 << 24
+"""Logits that are computed at once, which bounds the memory of large vocabularies."""
+
 SCOPES: Final = ("both", "attention", "mlp")
 
 
@@ -109,8 +112,13 @@ def _text_loss(model: UoEForCausalLM, input_ids: Tensor, out: UoEModelOutput) ->
     """Nats of every unit that follows another one of its example."""
     ids_N = out.layout.select(input_ids)
     follows = out.layout.group_N[1:] == out.layout.group_N[:-1]
-    logits = model.lm_head(out.last_hidden_state[:-1][follows])
-    return float(F.cross_entropy(logits.float(), ids_N[1:][follows], reduction="sum")), int(follows.sum())
+    hidden_ND, next_N = out.last_hidden_state[:-1][follows], ids_N[1:][follows]
+    rows = max(MOST_LOGITS // model.config.vocab_size, 1)
+    loss = 0.0
+    for start in range(0, len(next_N), rows):
+        logits = model.lm_head(hidden_ND[start : start + rows])
+        loss += float(F.cross_entropy(logits.float(), next_N[start : start + rows], reduction="sum"))
+    return loss, len(next_N)
 
 
 def _compare(found: Sequence[_Answer], dense: Sequence[_Answer]) -> dict[str, float | None]:

@@ -1,6 +1,6 @@
 """Dense matrices to experts: head groups in attention, slices of hidden units in the MLP."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -55,27 +55,28 @@ def cut(
     }
     config = UoEConfig(**dense.config, **routers, router_bias=True)
     model: PreTrainedModel = MODEL_CLASSES[dense.kind](config).eval()
-    prefix = "" if dense.kind == "encoder" else "model."
-    state = dict(dense.rest)
-    for layer, block in enumerate(dense.blocks):
-        order = None if orders is None else orders[layer]
-        for name, value in _block_state(block, config, order).items():
-            state[f"{prefix}blocks.{layer}.{name}"] = value
-    _fill(model, state)
+    parameters: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    left = set(parameters)
+    with torch.no_grad():
+        for state in _states(dense, config, orders):  # one at a time: no second copy of all matrices
+            for name, value in state.items():
+                parameters[name].copy_(value)
+            left -= set(state)
+        odd = sorted(name for name in left if ".router." not in name)
+        if odd:
+            raise AssertionError(f"the reader of {dense.family} leaves out {odd[:4]}")
+        for name in left:
+            parameters[name].zero_()
     return model
 
 
-def _fill(model: PreTrainedModel, state: dict[str, Tensor]) -> None:
-    parameters: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))
-    routers = {name for name in parameters if ".router." in name}
-    if set(state) != set(parameters) - routers:
-        odd = sorted(set(state) ^ (set(parameters) - routers))
-        raise AssertionError(f"a reader and the model disagree about {odd[:4]}")
-    with torch.no_grad():
-        for name, value in state.items():
-            parameters[name].copy_(value)
-        for name in routers:
-            parameters[name].zero_()
+def _states(dense: DenseModel, config: UoEConfig, orders: Sequence[Tensor] | None) -> Iterator[dict[str, Tensor]]:
+    """Weights by name: of every layer, then of the rest."""
+    prefix = "" if dense.kind == "encoder" else "model."
+    for layer, block in enumerate(dense.blocks):
+        state = _block_state(block, config, None if orders is None else orders[layer])
+        yield {f"{prefix}blocks.{layer}.{name}": value for name, value in state.items()}
+    yield dense.rest
 
 
 def _block_state(block: DenseBlock, config: UoEConfig, order: Tensor | None) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.dense_checkpoints import TEXT, save_dense
@@ -56,6 +57,8 @@ def test_a_decomposed_folder_runs_and_says_where_it_comes_from(folders, family, 
         assert units.text[-1] == "[SEP]"
         assert isinstance(result.prediction, EmbeddingPrediction)
         assert np.isnan(units.loss).all()
+        with pytest.raises(InputError, match="tokenizer of union leaves nothing of this text"):
+            run_text_on(bundle, "\x01")
         with pytest.raises(ConfigError, match="cannot continue a text"):
             run_text_on(bundle, text, max_new_tokens=2)
 
@@ -93,6 +96,31 @@ def test_nothing_is_left_where_it_failed(folders, tmp_path):
         decompose(folders["gpt2"], tmp_path / "union", OPTIONS, texts=[TEXT])
 
 
+def test_what_cannot_be_written_or_opened_leaves_nothing(folders, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="union cannot be written"):
+        decompose(folders["gpt2"], tmp_path / "file" / "union", OPTIONS, texts=[TEXT])
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("uoe_model.modeling.UoEForCausalLM.save_pretrained", full)
+        with pytest.raises(CheckpointError, match="union cannot be written: No space left on device"):
+            decompose(folders["gpt2"], tmp_path / "union", OPTIONS, texts=[TEXT])
+    with monkeypatch.context() as patched:
+        patched.setattr("uoe_model.decompose.decomposition.calibrate_routers", spoil)
+        with pytest.raises(CheckpointError, match=r"^union/model.safetensors does not fit .* weights are not finite"):
+            decompose(folders["gpt2"], tmp_path / "union", OPTIONS, texts=[TEXT])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def spoil(model, batches, watch):
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("nan"))
+    return 1
+
+
 @pytest.mark.parametrize(
     ("name", "words"), [("nowhere at all", "neither a folder nor a hub id"), ("nobody/nothing", "cannot be loaded")]
 )
@@ -111,11 +139,14 @@ def test_another_family_is_refused_with_those_that_can_be_cut(tmp_path):
 def test_options_that_contradict_each_other_are_named_together():
     with pytest.raises(ConfigError, match=r"attention_experts=0 .*mlp_top_k=9 must lie in 1\.\.8; slices='thin'"):
         DecomposeOptions(attention_experts=0, mlp_experts=8, mlp_top_k=9, slices="thin")
+    for seed in (-1, 2**32, 0.5):
+        with pytest.raises(ConfigError, match=r"seed=.* must lie in 0\.\.4294967295"):
+            DecomposeOptions(attention_experts=2, mlp_experts=8, seed=seed)
     with pytest.raises(ConfigError, match="nothing to choose by"):
         DecomposeOptions(attention_experts=2, mlp_experts=8, mlp_top_k=2, routers="zero")
 
 
-def test_the_command_cuts_clusters_and_prints_the_curve(folders, tmp_path, capsys):
+def test_the_command_cuts_clusters_and_prints_the_curve(folders, tmp_path, capsys, monkeypatch):
     (tmp_path / "text.txt").write_text(TEXT)
     command = [str(folders["gpt2"]), str(tmp_path / "union"), "--attention-experts", "2", "--mlp-experts", "4"]
     assert main([*command, "--slices", "co_activation", "--text", str(tmp_path / "text.txt")]) == 0
@@ -126,5 +157,10 @@ def test_the_command_cuts_clusters_and_prints_the_curve(folders, tmp_path, capsy
     assert "error: union exists already" in capsys.readouterr().err
     assert main([str(folders["gpt2"]), str(tmp_path / "other"), "--text", str(tmp_path / "gone.txt")]) == 2
     assert "gone.txt: No such file" in capsys.readouterr().err
+    (tmp_path / "long.txt").write_text(TEXT)
+    with monkeypatch.context() as patched:
+        patched.setattr("uoe_model.decompose.__main__.MAX_TEXT_BYTES", 100)
+        assert main([*command[:1], str(tmp_path / "other"), "--text", str(tmp_path / "long.txt")]) == 2
+    assert "long.txt is larger than 100 bytes: calibrate on a part of it" in capsys.readouterr().err
     assert main([*command[:1], str(tmp_path / "even"), *command[2:], "--routers", "zero"]) == 0
     assert "with all experts chosen it computes what the dense model does" in capsys.readouterr().out
