@@ -17,7 +17,6 @@ from uoe_model.scoring import examples_per_call
         ([512], 50257, 2),
         ([9, 4096], 128256, 1),
         ([], 100, 4),
-        ([5], 0, 4),
     ],
 )
 def test_fewer_examples_of_a_large_vocabulary_run_together(lengths, vocab_size, expected):
