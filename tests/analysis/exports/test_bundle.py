@@ -15,7 +15,14 @@ from analysis.routing_value import input_routing_value_table
 from analysis.selection import Selection
 from tests.traces import assert_traces_equal, make_trace
 from uoe_model.errors import TraceFormatError, UoEError
-from uoe_model.result import Candidate, ClassPrediction, ImageInput, TextInput, TextPrediction
+from uoe_model.result import (
+    Candidate,
+    ClassPrediction,
+    EmbeddingPrediction,
+    ImageInput,
+    TextInput,
+    TextPrediction,
+)
 
 ROUTES = "L0.attention: 0>E0,E1 1>E1 2>E0; L0.mlp: 0>E1 1>E1 2>E1!,E0"
 PREDICTION = TextPrediction(
@@ -199,3 +206,13 @@ def test_an_absurd_selection_in_a_record_is_no_selection():
     assert found.selection == Selection(site_id=0)
     assert found.options == ViewOptions()
     assert found.index == 0
+
+
+def test_an_embedding_comes_back_exactly():
+    vector = np.array([0.25, -1.5, 3e-7], dtype=np.float32)
+    run = RecordedRun(name="a text", trace=make_trace("L0.mlp: 0>E0"), prediction=EmbeddingPrediction(vector=vector))
+    stream = io.BytesIO()
+    save_bundle(Exhibit(runs=(run,), selection=Selection(site_id=0)), stream)
+    [back] = load_bundle(stream).runs
+    assert isinstance(back.prediction, EmbeddingPrediction)
+    assert back.prediction.vector.tolist() == vector.tolist()
