@@ -1,4 +1,4 @@
-"""What the authors' released classifier decided, as a routing trace: kept, dropped and filler, checked against itself."""
+"""What the authors' released classifier decided, as a routing trace that is checked against itself."""
 
 import hashlib
 from collections.abc import Sequence
