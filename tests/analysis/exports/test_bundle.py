@@ -210,7 +210,9 @@ def test_an_absurd_selection_in_a_record_is_no_selection():
 
 def test_an_embedding_comes_back_exactly():
     vector = np.array([0.25, -1.5, 3e-7], dtype=np.float32)
-    run = RecordedRun(name="a text", trace=make_trace("L0.mlp: 0>E0", num_experts=1), prediction=EmbeddingPrediction(vector=vector))
+    run = RecordedRun(
+        name="a text", trace=make_trace("L0.mlp: 0>E0", num_experts=1), prediction=EmbeddingPrediction(vector=vector)
+    )
     stream = io.BytesIO()
     save_bundle(Exhibit(runs=(run,), selection=Selection(site_id=0)), stream)
     [back] = load_bundle(stream).runs
