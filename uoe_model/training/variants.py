@@ -1,6 +1,7 @@
 """The models of the comparison: one small configuration, its blocks routed in different ways or not at all."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Final
 
 from uoe_model.errors import ConfigError
@@ -36,25 +37,34 @@ def variant_settings(base: Training, kind: Kind, variant: str, seed: int) -> Tra
         why = "it is not causal" if variant in NOT_CAUSAL else "there is none of this name"
         raise ConfigError(f"{kind} variant {variant!r}: {why}; choose from {', '.join(variants_of(kind))}")
     model = dict(base.model)
-    blocks = {name: dict(model[name]) for name in ("attention_router", "mlp_router")}
-    for name, router in blocks.items():
-        model[name] = _routing(router, variant)
-    if variant in ("dense", "switch"):
+    for name in ("attention_router", "mlp_router"):
+        model[name] = _routing(dict(model[name]), variant)
+    if variant == "dense":
         model |= {"router_aux_loss_coef": 0.0, "router_z_loss_coef": 0.0}
-    return dataclasses.replace(base, model=model, seed=seed, frozen_routers=variant == "frozen")
+    if variant == "switch":
+        router = base.model["mlp_router"]
+        model["mlp_router"] = _switch_router(router)
+        model["intermediate_size"] *= router["num_experts_per_tok"]  # one expert as large as the k that UoE requests
+    return dataclasses.replace(
+        base,
+        model=model,
+        seed=seed,
+        frozen_routers=variant == "frozen",
+        mlp_block="switch" if variant == "switch" else "union",
+    )
 
 
 def _routing(router: dict[str, Any], variant: str) -> dict[str, Any]:
     if variant in ("dense", "switch"):
-        return router | {
-            "num_experts": 1,
-            "num_experts_per_tok": 1,
-            "capacity_factor": None,
-            "gate": "one",
-            "gate_keys": False,
-        }
+        undivided = {"num_experts": 1, "num_experts_per_tok": 1, "capacity_factor": None, "gate": "one"}
+        return router | undivided | {"gate_keys": False}
     if variant == "expert_choice":
         return router | {"selection": "expert_choice"}
     if variant == "expert":
         return router | {"selection": "expert", "capacity_factor": None}
     return router
+
+
+def _switch_router(router: Mapping[str, Any]) -> dict[str, Any]:
+    """As many experts and slots per request as UoE has, top-1, first come, weighted by the probability."""
+    return dict(router) | {"num_experts_per_tok": 1, "admission": "position", "gate": "probability"}
