@@ -29,6 +29,7 @@ from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification, UoEMod
 from uoe_model.outputs import UoEModelOutput
 from uoe_model.replacements import UNTRAINED_ROUTERS
 from uoe_model.router import RoutingDecision, RoutingOverrides, Unset
+from uoe_model.training.settings import Kind
 
 
 def switch_config(config: UoEConfig, *, units: int) -> SwitchTransformersConfig:
@@ -66,9 +67,9 @@ class SwitchMLP(nn.Module):
         self.capacity = settings.expert_capacity
         self.sparse = SwitchTransformersSparseMLP(settings)
         self._given_logits = SwitchTransformersTop1Router(settings)
-        self._given_logits.classifier = nn.Identity()  # so that it decides by the logits it is handed
+        self._given_logits.register_module("classifier", nn.Identity())  # it decides by the logits it is handed
         self._without_limit = SwitchTransformersTop1Router(settings)
-        self._without_limit.classifier = nn.Identity()
+        self._without_limit.register_module("classifier", nn.Identity())
         self._without_limit.expert_capacity = units
 
     def forward(
@@ -160,6 +161,13 @@ class SwitchForImageClassification(UoEForImageClassification):
         super().__init__(config)
         self.model = SwitchModel(config)
         self.post_init()  # type: ignore[no-untyped-call]
+
+
+def model_class(kind: Kind, mlp_block: str) -> type[UoEForCausalLM] | type[UoEForImageClassification]:
+    """The model of this kind whose layers have this MLP."""
+    if mlp_block == "switch":
+        return SwitchForImageClassification if kind == "image" else SwitchForCausalLM
+    return UoEForImageClassification if kind == "image" else UoEForCausalLM
 
 
 def untrained_switch_weights(model: nn.Module, folder: Path) -> dict[int, Tensor]:

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
 from uoe_model.processors.image import UoEImageProcessor
 from uoe_model.processors.text import build_tokenizer, load_tokenizer
 from uoe_model.training.image_data import Normalisation, augment, epoch_indices, load_images, seeded_generator
 from uoe_model.training.probes import ImageProbe, text_probe
-from uoe_model.training.settings import ImageTraining, Kind, TextTraining, Training
-from uoe_model.training.switch import SwitchForCausalLM, SwitchForImageClassification
+from uoe_model.training.settings import ImageTraining, TextTraining, Training
+from uoe_model.training.switch import model_class
 from uoe_model.training.text_data import TextBatches, load_documents, read_texts
 from uoe_model.training.text_examples import cut_examples, domain_rates
 
@@ -152,13 +151,6 @@ class TextTask:
 
     def save_processor(self, folder: Path) -> None:
         self._tokenizer.save_pretrained(folder)
-
-
-def model_class(kind: Kind, mlp_block: str) -> type[UoEForCausalLM] | type[UoEForImageClassification]:
-    """The model of this kind whose layers have this MLP."""
-    if mlp_block == "switch":
-        return SwitchForImageClassification if kind == "image" else SwitchForCausalLM
-    return UoEForImageClassification if kind == "image" else UoEForCausalLM
 
 
 def build_task(settings: Training, data: Path, output: Path) -> Task:
