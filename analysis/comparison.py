@@ -71,15 +71,16 @@ def comparison_table(result: Result) -> pd.DataFrame:
         One row per variant, in the order of the file:
 
         - variant (str); runs (int64): finished seeds
-        - loss, loss_low, loss_high, loss_sd (float64): test loss, nats per image or token: mean, smallest, largest over
-          seeds, and their standard deviation (n - 1; NaN for one seed)
+        - test_loss, test_loss_low, test_loss_high, test_loss_sd (float64): nats per image or token: mean, smallest,
+          largest over seeds, and their standard deviation (n - 1; NaN for one seed)
         - accuracy (float64): mean over seeds, 0..1; NaN for text
         - bits_per_byte (float64): mean over seeds of the mean over domains; NaN for images
-        - requested, kept (float64): multiply-adds of a forward pass per unit, by what was asked for and what was kept
+        - requested_multiply_adds, kept_multiply_adds (float64): of a forward pass per unit, by what was asked for and
+          by what was kept
         - parameters, active_parameters (float64)
-        - dropped_attention, dropped_mlp (float64): dropped share of the requests, mean over sites and seeds; NaN where
-          nothing is routed
-        - seconds (float64): wall time of a training, mean over seeds
+        - drop_share_attention, drop_share_mlp (float64): dropped share of the requests, mean over sites and seeds;
+          NaN where nothing is routed
+        - training_seconds (float64): wall time of a training, mean over seeds
         - reason (str): why a variant has no numbers; "" if it has
     """
     rows = []
@@ -91,18 +92,18 @@ def comparison_table(result: Result) -> pd.DataFrame:
         rows.append(
             {
                 "runs": len(runs),
-                "loss": _mean(loss),
-                "loss_low": loss.min() if len(loss) else np.nan,
-                "loss_high": loss.max() if len(loss) else np.nan,
-                "loss_sd": loss.std(ddof=1) if len(loss) > 1 else np.nan,
+                "test_loss": _mean(loss),
+                "test_loss_low": loss.min() if len(loss) else np.nan,
+                "test_loss_high": loss.max() if len(loss) else np.nan,
+                "test_loss_sd": loss.std(ddof=1) if len(loss) > 1 else np.nan,
                 "accuracy": _mean(run.get("accuracy") for run in runs),
                 "bits_per_byte": _mean(run.get("bits_per_byte") for run in runs),
-                "requested": _mean(total["requested"] for total in totals),
-                "kept": _mean(total["kept"] for total in totals),
+                "requested_multiply_adds": _mean(total["requested"] for total in totals),
+                "kept_multiply_adds": _mean(total["kept"] for total in totals),
                 "parameters": _mean(run["parameters"]["total"] for run in runs),
                 "active_parameters": _mean(run["parameters"]["active"] for run in runs),
-                **{f"dropped_{block}": _mean(_drops(run, block) for run in runs) for block in BLOCKS},
-                "seconds": _mean(run.get("training_seconds") for run in runs),
+                **{f"drop_share_{block}": _mean(_drops(run, block) for run in runs) for block in BLOCKS},
+                "training_seconds": _mean(run.get("training_seconds") for run in runs),
             }
         )
         reasons.append("" if runs else entry["reason"] or NOT_RUN)
@@ -113,8 +114,9 @@ def comparison_table(result: Result) -> pd.DataFrame:
 
 
 _TABLE_COLUMNS: Final = [
-    *("runs", "loss", "loss_low", "loss_high", "loss_sd", "accuracy", "bits_per_byte", "requested", "kept"),
-    *("parameters", "active_parameters", "dropped_attention", "dropped_mlp", "seconds"),
+    *("runs", "test_loss", "test_loss_low", "test_loss_high", "test_loss_sd", "accuracy", "bits_per_byte"),
+    *("requested_multiply_adds", "kept_multiply_adds", "parameters", "active_parameters"),
+    *("drop_share_attention", "drop_share_mlp", "training_seconds"),
 ]
 
 
@@ -122,7 +124,7 @@ def comparison_runs(result: Result) -> pd.DataFrame:
     """List the test loss of every run.
 
     Returns:
-        variant (str), seed (int64), loss (float64), in the order of the variants, then of the seeds.
+        variant (str), seed (int64), test_loss (float64), in the order of the variants, then of the seeds.
     """
     order = _order(result)
     runs = sorted(result["runs"], key=lambda run: (order.index(run["variant"]), run["seed"]))
@@ -130,7 +132,7 @@ def comparison_runs(result: Result) -> pd.DataFrame:
         {
             "variant": _texts([run["variant"] for run in runs]),
             "seed": np.array([run["seed"] for run in runs], dtype=np.int64),
-            "loss": np.array([run["loss"] for run in runs], dtype=np.float64),
+            "test_loss": np.array([run["loss"] for run in runs], dtype=np.float64),
         }
     )
 
@@ -144,14 +146,15 @@ def comparison_differences(result: Result) -> pd.DataFrame:
         One row per variant, baseline (dense, frozen), seed, in this order:
 
         - variant, baseline (str), seed (int64)
-        - difference, low, high (float64): nats; the 95% paired interval over images or documents
+        - test_loss_difference, low, high (float64): nats; the 95% paired interval over images or documents
     """
     order = _order(result)
     rows = sorted(
         result["differences"],
         key=lambda row: (order.index(row["variant"]), order.index(row["baseline"]), row["seed"]),
     )
-    numbers = {name: np.array([row[name] for row in rows], np.float64) for name in ("difference", "low", "high")}
+    columns = {"test_loss_difference": "difference", "low": "low", "high": "high"}
+    numbers = {name: np.array([row[key] for row in rows], np.float64) for name, key in columns.items()}
     return pd.DataFrame(
         {
             "variant": _texts([row["variant"] for row in rows]),
@@ -206,7 +209,8 @@ def comparison_positions(result: Result) -> pd.DataFrame:
     Returns:
         One row per variant and bucket of positions, in this order:
 
-        - variant (str), first, last (int64): positions of the predicting token, 0 being the start of the window
+        - variant (str), position_start, position_end (int64): first position of the predicting token, 0 being the start
+          of the window, and first one after the bucket
         - loss, low, high (float64): nats per token: mean, smallest, largest over seeds
     """
     found: dict[tuple[str, int, int], list[float]] = {}
@@ -217,8 +221,8 @@ def comparison_positions(result: Result) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "variant": _texts([variant for variant, _, _ in found]),
-            "first": np.array([first for _, first, _ in found], dtype=np.int64),
-            "last": np.array([last for _, _, last in found], dtype=np.int64),
+            "position_start": np.array([first for _, first, _ in found], dtype=np.int64),
+            "position_end": np.array([last + 1 for _, _, last in found], dtype=np.int64),
             "loss": np.array([_mean(losses) for losses in found.values()], dtype=np.float64),
             "low": np.array([min(losses) for losses in found.values()], dtype=np.float64),
             "high": np.array([max(losses) for losses in found.values()], dtype=np.float64),

@@ -61,14 +61,14 @@ def _quality(result: Result) -> str:
         rows.append(
             [
                 name,
-                f"{row['loss']:.3f} ({row['loss_low']:.3f} to {row['loss_high']:.3f})",
+                f"{row['test_loss']:.3f} ({row['test_loss_low']:.3f} to {row['test_loss_high']:.3f})",
                 f"{row['accuracy']:.1%}" if is_image else f"{row['bits_per_byte']:.3f}",
                 str(row["runs"]),
-                f"{row['requested']:,.0f} / {row['kept']:,.0f}",
+                f"{row['requested_multiply_adds']:,.0f} / {row['kept_multiply_adds']:,.0f}",
                 f"{row['parameters']:,.0f}",
-                _share(row["dropped_attention"]),
-                _share(row["dropped_mlp"]),
-                f"{row['seconds']:.0f} s",
+                _share(row["drop_share_attention"]),
+                _share(row["drop_share_mlp"]),
+                f"{row['training_seconds']:.0f} s",
             ]
         )
     unit = "cell" if is_image else "token"
@@ -82,7 +82,7 @@ def _learned(result: Result) -> str:
     rows = []
     for row in differences.to_dict("records"):
         what = f"{VARIANT_NAMES[row['variant']]} minus {VARIANT_NAMES[row['baseline']]}"
-        numbers = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+        numbers = f"{row['test_loss_difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
         rows.append([what, str(row["seed"]), numbers])
     return markdown_table(["test loss", "seed", "nats, 95% over examples"], rows)
 
@@ -108,13 +108,13 @@ def _dependence(result: Result) -> str:
 
 
 def _positions(positions: pd.DataFrame) -> str:
-    buckets = list(dict.fromkeys(zip(positions["first"], positions["last"], strict=True)))
+    buckets = list(dict.fromkeys(zip(positions["position_start"], positions["position_end"], strict=True)))
     rows = []
     for variant in dict.fromkeys(positions["variant"]):
         group = positions[positions["variant"] == variant]
-        losses = {(row["first"], row["last"]): row["loss"] for row in group.to_dict("records")}
+        losses = {(row["position_start"], row["position_end"]): row["loss"] for row in group.to_dict("records")}
         rows.append([VARIANT_NAMES[variant], *[f"{losses[bucket]:.3f}" for bucket in buckets]])
-    return markdown_table(["loss by position", *[f"{first} to {last}" for first, last in buckets]], rows)
+    return markdown_table(["loss by position", *[f"{start} to {end - 1}" for start, end in buckets]], rows)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -90,7 +90,7 @@ def _draw_losses(figure: go.Figure, runs: pd.DataFrame, table: pd.DataFrame, *, 
     names = table["variant"].tolist()
     places = {name: -place for place, name in enumerate(names)}
     figure.add_scatter(
-        x=runs["loss"],
+        x=runs["test_loss"],
         y=[places[name] for name in runs["variant"]],
         mode="markers",
         marker={"symbol": "circle", "size": 6, "color": PAGE[theme], "line": {"width": 1.5, "color": QUIET_INK[theme]}},
@@ -101,7 +101,7 @@ def _draw_losses(figure: go.Figure, runs: pd.DataFrame, table: pd.DataFrame, *, 
     )
     known = table[table["runs"] > 0]
     figure.add_scatter(
-        x=known["loss"],
+        x=known["test_loss"],
         y=[places[name] for name in known["variant"]],
         mode="markers",
         marker={"symbol": "diamond", "size": 9, "color": IDENTITIES[2]},
@@ -110,9 +110,9 @@ def _draw_losses(figure: go.Figure, runs: pd.DataFrame, table: pd.DataFrame, *, 
         name="mean over seeds",
         showlegend=False,
     )
-    low, high = float(runs["loss"].min()), float(runs["loss"].max())
+    low, high = float(runs["test_loss"].min()), float(runs["test_loss"].max())
     room = max(high - low, 1e-3) * 0.08
-    dense = known.loc[known["variant"] == "dense", "loss"]
+    dense = known.loc[known["variant"] == "dense", "test_loss"]
     if len(dense):
         line = {"color": QUIET_INK[theme], "width": 1, "dash": "dot"}
         figure.add_shape(
@@ -163,7 +163,7 @@ def _draw_dependence(figure: go.Figure, dependence: pd.DataFrame, sites: list[st
     low, high = _reach(chosen[chosen["variant"].isin((FILLED, OPEN))])
     _mark_zero(figure, "2", theme=theme)
     figure.update_layout(
-        xaxis2={"title": "Loss change, routes of one site random (nats)", "range": [low, high]},
+        xaxis2={"title": "Loss change, random routes (nats)", "range": [low, high]},
         yaxis2={
             "tickvals": [-place for place in range(len(sites))],
             "ticktext": [site.replace(".", " ").replace("mlp", "MLP") for site in sites],
@@ -175,7 +175,7 @@ def _draw_learned(figure: go.Figure, learned: pd.DataFrame, *, theme: ThemeName)
     y = [-place for place in range(len(learned))]
     _add_spans(figure, learned, y, IDENTITIES[2], axis="3")
     figure.add_scatter(
-        x=learned["difference"],
+        x=learned["test_loss_difference"],
         y=y,
         xaxis="x3",
         yaxis="y3",
@@ -188,7 +188,7 @@ def _draw_learned(figure: go.Figure, learned: pd.DataFrame, *, theme: ThemeName)
     low, high = _reach(learned)
     _mark_zero(figure, "3", theme=theme)
     figure.update_layout(
-        xaxis3={"title": "Test loss, learned minus frozen routers (nats)", "range": [low, high]},
+        xaxis3={"title": "Loss, learned minus frozen (nats)", "range": [low, high]},
         yaxis3={"tickvals": y, "ticktext": [f"seed {seed}" for seed in learned["seed"]]},
     )
     if learned.empty:
