@@ -10,7 +10,7 @@ import torch
 from tests.uoe_model.training_data import image_settings, text_settings, write_data
 from uoe_model.training.__main__ import main
 from uoe_model.training.evaluation import METRICS, Sizes, load_subject
-from uoe_model.training.settings import Training
+from uoe_model.training.settings import ImageTraining, Training
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_a_checkpoint_gets_twins_of_its_own_settings(data: Path, tmp_path: Path,
     result = json.loads((output / "twins.json").read_text(encoding="utf-8"))
     assert [set(row) & {"learned", "frozen", "dense"} for row in result["seeds"]] == [{"learned", "dense"}]
     assert result["steps"] == 2
-    stored = Training.load(output / "dense-seed5" / "training_config.json")
+    stored = ImageTraining.load(output / "dense-seed5" / "training_config.json")
     assert (stored.seed, stored.steps, stored.model["mlp_router"]["num_experts"]) == (5, 2, 1)
     assert "learned minus dense" in capsys.readouterr().out
     assert main([*command, "--seeds", "1"]) == 2
