@@ -61,7 +61,8 @@ def _quality(result: Result) -> str:
         rows.append(
             [
                 name,
-                f"{row['test_loss']:.3f} ({row['test_loss_low']:.3f} to {row['test_loss_high']:.3f})",
+                f"{row['test_loss']:.3f}"
+                + _spread(row["runs"], f"{row['test_loss_low']:.3f} to {row['test_loss_high']:.3f}"),
                 f"{row['accuracy']:.1%}" if is_image else f"{row['bits_per_byte']:.3f}",
                 str(row["runs"]),
                 f"{row['requested_multiply_adds']:,.0f} / {row['kept_multiply_adds']:,.0f}",
@@ -99,10 +100,11 @@ def _dependence(result: Result) -> str:
         cells = []
         for replacement in ("balanced_random", "permuted", "untrained_router"):
             row = by_replacement.get(replacement)
-            is_known = row is not None and row["runs"]
-            cells.append(
-                f"{row['loss_change']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" if row and is_known else UNKNOWN
-            )
+            if row is None or not row["runs"]:
+                cells.append(UNKNOWN)
+                continue
+            spread = _spread(row["runs"], f"{row['low']:+.3f} to {row['high']:+.3f}")
+            cells.append(f"{row['loss_change']:+.3f}{spread}")
         rows.append([VARIANT_NAMES[variant], target.replace(".", " ").replace("mlp", "MLP"), *cells])
     return markdown_table(["loss change, nats", "routes of", "balanced random", "permuted", "untrained router"], rows)
 
@@ -121,6 +123,11 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of text cells, numbers and all."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _spread(runs: int, span: str) -> str:
+    """Smallest to largest seed, or that there is but one."""
+    return f" ({span})" if runs > 1 else " (one seed)"
 
 
 def _share(value: float) -> str:

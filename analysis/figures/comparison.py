@@ -40,7 +40,8 @@ def build_comparison_figure(
     Above: test loss of every variant, a dot per seed and a bar at their mean; the dotted line is the dense mean. In
     the middle: loss when the routes of one site are replaced by balanced random ones, filled for learned routers,
     open for routers that stayed frozen at random; a line spans the seeds. Below: learned minus frozen, a dot per seed
-    with its 95% interval over test examples. What was not run says why.
+    with its 95% interval over test examples. What was not run says why, and a row that lacks
+    seeds how many it has.
 
     Args:
         runs: `comparison_runs`. table: `comparison_table`. dependence: `comparison_dependence`.
@@ -129,8 +130,18 @@ def _draw_losses(figure: go.Figure, runs: pd.DataFrame, table: pd.DataFrame, *, 
     unit = "image" if kind == "image" else "token"
     figure.update_layout(
         xaxis={"title": f"Test loss (nats per {unit}; dotted: dense)", "range": [low - room, high + room]},
-        yaxis={"tickvals": [places[name] for name in names], "ticktext": [VARIANT_NAMES[name] for name in names]},
+        yaxis={"tickvals": [places[name] for name in names], "ticktext": _row_labels(table)},
     )
+
+
+def _row_labels(table: pd.DataFrame) -> list[str]:
+    """Names of the variants; where seeds are missing, with how many there are."""
+    most = table["runs"].max()
+    labels = []
+    for name, runs in zip(table["variant"], table["runs"], strict=True):
+        few = f" ({runs} {'seed' if runs == 1 else 'seeds'})" if 0 < runs < most else ""
+        labels.append(VARIANT_NAMES[name] + few)
+    return labels
 
 
 def _draw_dependence(figure: go.Figure, dependence: pd.DataFrame, sites: list[str], *, theme: ThemeName) -> None:

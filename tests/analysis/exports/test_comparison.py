@@ -39,6 +39,7 @@ def test_the_tables_hold_the_numbers_of_the_statistic():
     line = next(line for line in text.splitlines() if line.startswith("| UoE data selection |"))
     assert f"| {row['test_loss']:.3f} ({row['test_loss_low']:.3f} to {row['test_loss_high']:.3f}) |" in line
     assert f"| {row['bits_per_byte']:.3f} | 3 |" in line
+    assert " (one seed) | " in next(line for line in text.splitlines() if line.startswith("| Switch MLP |"))
     assert "| UoE expert choice | not causal | – |" in text
     assert "| UoE data selection minus UoE, frozen routers | 2 |" in text
     assert "| loss by position | 0 to 7 | 8 to 31 |" in text
