@@ -411,6 +411,44 @@ _TERMS: Final[dict[str, Term]] = {
         "true lengths, which only the experts themselves know.",
         formula="top k of: ridge regression on the router's input; noise; |output_e|",
     ),
+    # One small model, routed in different ways.
+    "runs": Term(
+        name="finished runs",
+        sentence="How many trainings, each with a seed of its own, a number is taken over.",
+        unit="runs",
+    ),
+    "test_loss": Term(
+        name="test loss",
+        sentence="How surprised a trained model is by the answers of data it has not seen; lower is better.",
+        formula="mean of -ln p(class of the image) or -ln p(next token)",
+        unit="nats",
+    ),
+    "test_loss_difference": Term(
+        name="difference of test losses",
+        sentence="Test loss of a model minus that of its twin, trained from one seed on the same batches. With frozen "
+        "routers as the twin, below zero means that learning the routes helped.",
+        formula="test loss - test loss of the twin",
+        unit="nats",
+    ),
+    "accuracy": Term(
+        name="accuracy",
+        sentence="Which part of the images got its right class.",
+        unit="share",
+    ),
+    "multiply_adds": Term(
+        name="multiply-adds",
+        sentence="Work of a forward pass per unit: matrix products and convolutions, no norms, softmax or biases.",
+        unit="multiply-adds",
+    ),
+    "parameters": Term(
+        name="parameters",
+        sentence="Trained numbers of a model, routers included; active are those that the requests of one unit use.",
+    ),
+    "training_seconds": Term(
+        name="training time",
+        sentence="Wall time of a training; it says little where other programs shared the machine.",
+        unit="seconds",
+    ),
 }
 
 TERMS: Final[Mapping[str, Term]] = MappingProxyType(_TERMS)
@@ -446,6 +484,14 @@ COLUMN_TERMS: Final[Mapping[str, str]] = MappingProxyType(
         "first_changed": "changed_route",
         "kept_changed": "changed_route",
         "loss_a": "loss",
+        "test_loss_low": "test_loss",
+        "test_loss_high": "test_loss",
+        "test_loss_sd": "test_loss",
+        "requested_multiply_adds": "multiply_adds",
+        "kept_multiply_adds": "multiply_adds",
+        "active_parameters": "parameters",
+        "drop_share_attention": "drop_share",
+        "drop_share_mlp": "drop_share",
         "loss_b": "loss",
         "attention_top_k": "top_k",
         "mlp_top_k": "top_k",

@@ -2,6 +2,13 @@ import pytest
 
 from analysis.balance import load_balance
 from analysis.compare import compare_runs, load_difference, route_changes
+from analysis.comparison import (
+    comparison_dependence,
+    comparison_differences,
+    comparison_positions,
+    comparison_runs,
+    comparison_table,
+)
 from analysis.confidence import router_entropy
 from analysis.decomposition import decomposition_curve
 from analysis.drops import drop_events, dropped_assignments, dropped_units, drops_by_position
@@ -16,6 +23,7 @@ from analysis.unit_card import unit_card, unit_facts
 from analysis.utilisation import expert_load, expert_load_against_reference
 from tests.traces import make_trace
 
+NO_COMPARISON = {"variants": [], "runs": [], "differences": []}
 STATISTICS = {
     "expert_load": lambda trace: expert_load(trace, by_example=True),
     "expert_load_against_reference": expert_load_against_reference,
@@ -44,18 +52,24 @@ STATISTICS = {
     "load_difference": lambda trace: load_difference(trace, trace),
     "route_changes": lambda trace: route_changes(trace, trace),
     "compare_runs": lambda trace: compare_runs(trace, trace),
+    "comparison_table": lambda trace: comparison_table(NO_COMPARISON),
+    "comparison_runs": lambda trace: comparison_runs(NO_COMPARISON),
+    "comparison_differences": lambda trace: comparison_differences(NO_COMPARISON),
+    "comparison_dependence": lambda trace: comparison_dependence(NO_COMPARISON),
+    "comparison_positions": lambda trace: comparison_positions(NO_COMPARISON),
 }
 IDS = {
     *("site_id", "layer", "unit_id", "example_id", "patch_id", "position", "expert_id", "first_expert", "token_id"),
     *("bin", "position_start", "position_end", "output_token_id", "char_start", "char_end", "grid_row", "grid_col"),
     *("box_x0", "box_y0", "box_x1", "box_y1"),
     *("from_site_id", "from_layer", "from_expert_id", "to_site_id", "to_layer", "to_expert_id"),
-    *("unit_id_a", "first_expert_a", "first_expert_b"),
+    *("unit_id_a", "first_expert_a", "first_expert_b", "seed"),
 }
 TEXTS = {
     *("block", "site_name", "name", "text", "status", "requested_experts", "kept_experts", "reason", "note", "term"),
     *("unit", "modality", "label", "output_text", "model", "is_special", "scope"),
     *("from_block", "to_block", "status_a", "status_b", "experts_a", "experts_b"),
+    *("variant", "baseline", "target"),
 }
 ANY_NUMBER = {"value", "value_a", "value_b", "a", "b", "change"}
 """Which term it is stands in the row or in the call."""

@@ -10,7 +10,7 @@ import torch
 from tests.uoe_model.training_data import image_settings, text_settings, write_data
 from uoe_model.training.__main__ import main
 from uoe_model.training.evaluation import METRICS, Sizes, load_subject
-from uoe_model.training.settings import Training
+from uoe_model.training.settings import ImageTraining, Training
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +86,34 @@ def test_twins_are_trained_once_and_compared(data: Path, tmp_path: Path, capsys:
     for row in result["seeds"]:
         assert row["difference"] == pytest.approx(row["learned"] - row["frozen"])
         assert row["low"] <= row["difference"] <= row["high"]
+        assert row["dense_difference"] == pytest.approx(row["learned"] - row["dense"])
+        assert row["dense_low"] <= row["dense_difference"] <= row["dense_high"]
+    assert result["dense_mean"] == pytest.approx(np.mean([row["dense_difference"] for row in result["seeds"]]))
     trained = {path: path.stat().st_mtime_ns for path in output.glob("*/final/model.safetensors")}
-    assert len(trained) == 4
+    assert len(trained) == 6
     assert main(command) == 0
     assert capsys.readouterr().out == printed
     assert all(path.stat().st_mtime_ns == before for path, before in trained.items())
+
+
+def test_a_checkpoint_gets_twins_of_its_own_settings(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    config = settings_file(tmp_path, image_settings(seed=5))
+    run = tmp_path / "run"
+    main(["image", "--data", str(data), "--output", str(run), "--config", config, "--max-steps", "2"])
+    output = tmp_path / "twins"
+    command = ["twins", "image", "--data", str(data), "--output", str(output), "--learned", str(run / "final")]
+    assert main([*command, "--twins", "learned", "dense"]) == 0
+    assert [folder.name for folder in output.glob("*-seed*")] == ["dense-seed5"]
+    result = json.loads((output / "twins.json").read_text(encoding="utf-8"))
+    assert [set(row) & {"learned", "frozen", "dense"} for row in result["seeds"]] == [{"learned", "dense"}]
+    assert result["steps"] == 2
+    stored = ImageTraining.load(output / "dense-seed5" / "training_config.json")
+    assert (stored.seed, stored.steps, stored.model["mlp_router"]["num_experts"]) == (5, 2, 1)
+    assert "learned minus dense" in capsys.readouterr().out
+    assert main([*command, "--seeds", "1"]) == 2
+    assert "leave out" in capsys.readouterr().err
+    assert main([*command, "--twins", "learned"]) == 2
+    assert "at least one" in capsys.readouterr().err
 
 
 def test_twins_with_other_settings_are_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,4 +1,4 @@
-"""`python -m uoe_model.training image|text --data DIR` trains, resumes, evaluates; `... twins` freezes routers."""
+"""`python -m uoe_model.training image|text --data DIR` trains and evaluates; `twins`, `comparison` compare."""
 
 import argparse
 import dataclasses
@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from uoe_model.errors import UoEError
 from uoe_model.replacements import save_lookup_routes
+from uoe_model.training.comparison import run_comparison
 from uoe_model.training.evaluation import DEFAULT_SIZES, Sizes, load_subject, measure
 from uoe_model.training.loop import Limits, Trainer
 from uoe_model.training.memory import keep_freed_memory
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["twins"]:
             run_twins(arguments[1:])
+        elif arguments[:1] == ["comparison"]:
+            run_comparison(arguments[1:])
         else:
             train_or_evaluate(_parser().parse_args(arguments))
     except UoEError as error:

@@ -81,7 +81,8 @@ ROUTING_VALUE: Final = (
 
 TWINS: Final = (
     "A twin with routers frozen at their random initial weights (and no router losses), trained on the same batches "
-    "for the same steps; below zero means that the model with learned routers has the lower loss. Intervals are over "
+    "for the same steps; below zero means that the model with learned routers has the lower loss. A dense twin, where "
+    "there is one, has the same blocks uncut, trained likewise: it costs more per unit. Intervals are over "
     "images or documents for that pair of models; how much a pair differs by chance of its seed shows only between "
     "the rows."
 )

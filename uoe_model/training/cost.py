@@ -23,7 +23,13 @@ class MultiplyAdds:
     kept: float
 
 
-def multiply_adds(config: UoEConfig, *, units: int, kept_share: Mapping[str, float]) -> list[MultiplyAdds]:
+def multiply_adds(
+    config: UoEConfig,
+    *,
+    units: int,
+    kept_share: Mapping[str, float],
+    requested_share: Mapping[str, float] | None = None,
+) -> list[MultiplyAdds]:
     """Count by hand from the configuration: matrix products and convolutions, no norms, softmax or biases.
 
     Per unit and layer, with a the share of experts that is active (1 if dense, k / E if requested, times the kept
@@ -31,14 +37,16 @@ def multiply_adds(config: UoEConfig, *, units: int, kept_share: Mapping[str, flo
 
     - attention projections: a * 4 D^2
     - attention scores and sums: a * 2 D * (a * keys), keys = T, or (T + 1) / 2 if causal: an expert's units attend to
-      the units that it kept
+      the units that it kept (to all of an example that it takes as a whole, with selection `expert`)
     - MLP: a * 2 D F, or a * 3 D F for SwiGLU
-    - routers: D E per site (the dense form has none)
+    - routers: D E per site (the dense form has none, and one expert needs none)
 
     Args:
         config: of the model.
         units: T, per example.
-        kept_share: by kind of block.
+        kept_share: by kind of block, kept requests / requests.
+        requested_share: by kind of block, requests / (units * E) as they were counted; None: k / E, which
+            `expert_choice` exceeds by its capacity factor.
     """
     width, layers = config.hidden_size, config.num_hidden_layers
     keys = (units + 1) / 2 if config.is_causal else units
@@ -48,11 +56,19 @@ def multiply_adds(config: UoEConfig, *, units: int, kept_share: Mapping[str, flo
     for block in BLOCKS:
         router = config.router_config(block)
         requested = router.num_experts_per_tok / router.num_experts
+        if requested_share is not None:
+            requested = requested_share[block]
         active[block] = (1.0, requested, requested * kept_share[block])
-        routers += layers * width * router.num_experts / router.patch_len
+        if router.num_experts > 1:
+            routers += layers * width * router.num_experts / router.patch_len
+    takes_all = config.router_config("attention").selection == "expert"
+    sums = [a * 2 * width * (1 if takes_all else a) * keys for a in active["attention"]]
     rows = [
         _row("attention projections", [layers * a * 4 * width**2 for a in active["attention"]]),
-        _row("attention scores and sums", [layers * a * 2 * width * a * keys for a in active["attention"]]),
+        _row(
+            "attention scores and sums",
+            [layers * number for number in sums],
+        ),
         _row("mlp", [layers * a * matrices * width * config.intermediate_size for a in active["mlp"]]),
         _row("routers", [0.0, routers, routers]),
     ]
@@ -97,8 +113,8 @@ def parameter_counts(model: nn.Module, config: UoEConfig) -> dict[str, int]:
             for name, parameter in model.named_parameters()
             if f".{block}." in name
             and "router" not in name
-            and parameter.shape[0] == router.num_experts
             and parameter.ndim > 1
+            and (parameter.shape[0] == router.num_experts or ".experts." in name)
         )
         counts[f"{block} experts"] = experts
         active -= experts - experts * router.num_experts_per_tok // router.num_experts

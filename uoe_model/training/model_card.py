@@ -75,22 +75,25 @@ def render_routing_value(metrics: Mapping[str, Any]) -> str:
 
 
 def render_twins(twins: Mapping[str, Any] | None) -> str:
-    """Learned minus frozen, per seed."""
+    """Learned minus frozen, and minus dense if there is such a twin, per seed."""
     if twins is None:
         return "Not measured for this checkpoint."
-    rows = [
-        [
-            str(row["seed"]),
-            f"{row['learned']:.4f}",
-            f"{row['frozen']:.4f}",
-            f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
-        ]
-        for row in twins["seeds"]
-    ]
-    table = _table(["seed", "learned routers", "frozen routers", "learned minus frozen"], rows)
+    kinds = [name for name in ("frozen", "dense") if all(name in row for row in twins["seeds"])]
+    prefixes = {"frozen": "", "dense": "dense_"}
+    rows = []
+    for row in twins["seeds"]:
+        cells = [str(row["seed"]), f"{row['learned']:.4f}"]
+        for name in kinds:
+            change, low, high = (row[f"{prefixes[name]}{part}"] for part in ("difference", "low", "high"))
+            cells += [f"{row[name]:.4f}", f"{change:+.4f} [{low:+.4f}, {high:+.4f}]"]
+        rows.append(cells)
+    head = ["seed", "learned routers"]
+    for name in kinds:
+        head += [{"frozen": "frozen routers", "dense": "dense blocks"}[name], f"learned minus {name}"]
+    means = [f"minus {name} {twins[f'{prefixes[name]}mean']:+.4f}" for name in kinds]
     return (
-        f"Test loss in nats on {twins['dataset']} after {twins['steps']:,} steps each:\n\n{table}\n\n"
-        f"Mean over seeds: {twins['mean']:+.4f}."
+        f"Test loss in nats on {twins['dataset']} after {twins['steps']:,} steps each:\n\n{_table(head, rows)}\n\n"
+        f"Mean over seeds: learned {', '.join(means)}."
     )
 
 

@@ -31,6 +31,7 @@ class Training:
         clip_norm: largest gradient norm.
         ema_decay: moving average of the weights that is validated and exported; 0 switches it off.
         frozen_routers: routers keep their random initial weights, and the router losses are off.
+        mlp_block: `union` (our experts), or `switch`: the Switch MLP of transformers, to compare with.
         device: `auto` (CUDA if there is one), `cpu` or `cuda`; dtype: of autocast, for GPUs.
         log_every, validate_every, checkpoint_every: steps between rows of metrics.csv, of validation.csv, checkpoints.
         keep_checkpoints: newest checkpoints kept; milestones: shares of the schedule whose checkpoints are kept
@@ -53,6 +54,7 @@ class Training:
     clip_norm: float = 1.0
     ema_decay: float = 0.0
     frozen_routers: bool = False
+    mlp_block: Literal["union", "switch"] = "union"
     device: str = "auto"
     dtype: str = "float32"
     log_every: int = 20
@@ -77,6 +79,7 @@ class Training:
             ("device", ("auto", "cpu", "cuda")),
             ("dtype", ("float32", "bfloat16")),
             ("matrix_optimizer", ("muon", "adamw")),
+            ("mlp_block", ("union", "switch")),
             ("weights_dtype", ("float32", "float16", "bfloat16")),
         ):
             if getattr(self, name) not in allowed:

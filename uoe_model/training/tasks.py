@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
 from uoe_model.processors.image import UoEImageProcessor
 from uoe_model.processors.text import build_tokenizer, load_tokenizer
 from uoe_model.training.image_data import Normalisation, augment, epoch_indices, load_images, seeded_generator
 from uoe_model.training.probes import ImageProbe, text_probe
 from uoe_model.training.settings import ImageTraining, TextTraining, Training
+from uoe_model.training.switch import model_class
 from uoe_model.training.text_data import TextBatches, load_documents, read_texts
 from uoe_model.training.text_examples import cut_examples, domain_rates
 
@@ -51,7 +51,7 @@ class ImageTask:
         config = self._settings.build_config()
         config.id2label = dict(enumerate(self._train.names))
         config.label2id = {name: number for number, name in config.id2label.items()}
-        return UoEForImageClassification(config)
+        return model_class("image", self._settings.mlp_block)(config)
 
     def batch(self, step: int) -> dict[str, Tensor]:
         settings = self._settings
@@ -129,7 +129,7 @@ class TextTask:
         config = self._settings.build_config()
         config.bos_token_id = config.eos_token_id = self._tokenizer.bos_token_id
         config.pad_token_id = self._tokenizer.pad_token_id
-        return UoEForCausalLM(config)
+        return model_class("text", self._settings.mlp_block)(config)
 
     def batch(self, step: int) -> dict[str, Tensor]:
         return self._batches.batch(step)
