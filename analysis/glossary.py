@@ -1,25 +1,11 @@
 """Every term that is shown, once: what it is, how it is computed, in what unit, and where it comes from."""
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-HERE: Final = "definition of this project"
-SWITCH: Final = "Switch Transformer, arXiv 2101.03961, eq. 4 to 6"
-UNION: Final = "Union-of-Experts, arXiv 2503.02495"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Term:
-    """One entry: `formula` is "" for what is no number, `unit` is "" for a pure number."""
-
-    name: str
-    sentence: str
-    formula: str = ""
-    unit: str = ""
-    source: str = HERE
-
+from analysis.glossary_models import MODEL_TERMS
+from analysis.glossary_term import SWITCH, UNION, Term
 
 _TERMS: Final[dict[str, Term]] = {
     # What is counted.
@@ -365,90 +351,7 @@ _TERMS: Final[dict[str, Term]] = {
         formula="units whose first kept expert differs / shared units, mean over sites",
         unit="share",
     ),
-    # What routing buys.
-    "loss_change": Term(
-        name="change of loss",
-        sentence="How much worse the model predicts in the changed run. With learned routes replaced it says how far "
-        "the experts depend on them, not that learning the routes helped.",
-        formula="loss of run B - loss of run A; loss with replaced routes - loss with learned routes",
-        unit="nats",
-    ),
-    "replacement": Term(
-        name="replacement",
-        sentence="What took the place of the learned routes: balanced random ones, the same ones permuted over units, "
-        "those of the untrained router, or a lookup by token id or grid cell learned on other data.",
-    ),
-    # What fewer experts cost a model that was cut from a dense one.
-    "hidden_error": Term(
-        name="error of hidden states",
-        sentence="How far the final hidden states with fewer experts are from those of the dense model, which all "
-        "experts together compute; 0 is equal.",
-        formula="sqrt(sum of |h_k - h|^2 / sum of |h|^2) over held-out units",
-        unit="share",
-    ),
-    "cosine": Term(
-        name="cosine with the dense model",
-        sentence="How alike the pooled vector of an example is with fewer experts and with all; 1 is the same "
-        "direction.",
-        formula="mean over held-out examples of v_k . v / (|v_k| |v|)",
-    ),
-    "agreement": Term(
-        name="agreement with the dense model",
-        sentence="Which part of the examples keeps its class with fewer experts.",
-        formula="held-out examples of equal class / held-out examples",
-        unit="share",
-    ),
-    "expert_share": Term(
-        name="share of experts",
-        sentence="Which part of a block's experts each unit is given to; the mean of attention and MLP where both "
-        "change.",
-        formula="k / E",
-        unit="share",
-    ),
-    "routes": Term(
-        name="ways to choose fewer experts",
-        sentence="By the calibrated routers, which predict how long every expert's output is; at random; or by the "
-        "true lengths, which only the experts themselves know.",
-        formula="top k of: ridge regression on the router's input; noise; |output_e|",
-    ),
-    # One small model, routed in different ways.
-    "runs": Term(
-        name="finished runs",
-        sentence="How many trainings, each with a seed of its own, a number is taken over.",
-        unit="runs",
-    ),
-    "test_loss": Term(
-        name="test loss",
-        sentence="How surprised a trained model is by the answers of data it has not seen; lower is better.",
-        formula="mean of -ln p(class of the image) or -ln p(next token)",
-        unit="nats",
-    ),
-    "test_loss_difference": Term(
-        name="difference of test losses",
-        sentence="Test loss of a model minus that of its twin, trained from one seed on the same batches. With frozen "
-        "routers as the twin, below zero means that learning the routes helped.",
-        formula="test loss - test loss of the twin",
-        unit="nats",
-    ),
-    "accuracy": Term(
-        name="accuracy",
-        sentence="Which part of the images got its right class.",
-        unit="share",
-    ),
-    "multiply_adds": Term(
-        name="multiply-adds",
-        sentence="Work of a forward pass per unit: matrix products and convolutions, no norms, softmax or biases.",
-        unit="multiply-adds",
-    ),
-    "parameters": Term(
-        name="parameters",
-        sentence="Trained numbers of a model, routers included; active are those that the requests of one unit use.",
-    ),
-    "training_seconds": Term(
-        name="training time",
-        sentence="Wall time of a training; it says little where other programs shared the machine.",
-        unit="seconds",
-    ),
+    **MODEL_TERMS,
 }
 
 TERMS: Final[Mapping[str, Term]] = MappingProxyType(_TERMS)
