@@ -80,11 +80,13 @@ def comparison_table(result: Result) -> pd.DataFrame:
         - parameters, active_parameters (float64)
         - drop_share_attention, drop_share_mlp (float64): dropped share of the requests, mean over sites and seeds;
           NaN where nothing is routed
-        - training_seconds (float64): wall time of a training, mean over seeds
+        - training_seconds (float64): wall time of a training, mean over seeds; step_seconds (float64): of one step, all
+          variants measured in turn; NaN if that was not done
         - reason (str): why a variant has no numbers; "" if it has
     """
     rows = []
     reasons = []
+    steps = {row["variant"]: row["step_seconds"] for row in result.get("step_seconds", {}).get("rows", [])}
     for entry in result["variants"]:
         runs = [run for run in result["runs"] if run["variant"] == entry["variant"]]
         loss = np.array([run["loss"] for run in runs], dtype=np.float64)
@@ -104,6 +106,7 @@ def comparison_table(result: Result) -> pd.DataFrame:
                 "active_parameters": _mean(run["parameters"]["active"] for run in runs),
                 **{f"drop_share_{block}": _mean(_drops(run, block) for run in runs) for block in BLOCKS},
                 "training_seconds": _mean(run.get("training_seconds") for run in runs),
+                "step_seconds": steps.get(entry["variant"], np.nan),
             }
         )
         reasons.append("" if runs else entry["reason"] or NOT_RUN)
@@ -116,7 +119,7 @@ def comparison_table(result: Result) -> pd.DataFrame:
 _TABLE_COLUMNS: Final = [
     *("runs", "test_loss", "test_loss_low", "test_loss_high", "test_loss_sd", "accuracy", "bits_per_byte"),
     *("requested_multiply_adds", "kept_multiply_adds", "parameters", "active_parameters"),
-    *("drop_share_attention", "drop_share_mlp", "training_seconds"),
+    *("drop_share_attention", "drop_share_mlp", "training_seconds", "step_seconds"),
 ]
 
 

@@ -387,6 +387,7 @@ COLUMN_TERMS: Final[Mapping[str, str]] = MappingProxyType(
         "first_changed": "changed_route",
         "kept_changed": "changed_route",
         "loss_a": "loss",
+        "step_seconds": "training_seconds",
         "test_loss_low": "test_loss",
         "test_loss_high": "test_loss",
         "test_loss_sd": "test_loss",

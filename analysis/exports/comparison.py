@@ -56,7 +56,7 @@ def _quality(result: Result) -> str:
     for row in comparison_table(result).to_dict("records"):
         name = VARIANT_NAMES[row["variant"]]
         if not row["runs"]:
-            rows.append([name, row["reason"], *[UNKNOWN] * 7])
+            rows.append([name, row["reason"], *[UNKNOWN] * 8])
             continue
         rows.append(
             [
@@ -70,12 +70,13 @@ def _quality(result: Result) -> str:
                 _share(row["drop_share_attention"]),
                 _share(row["drop_share_mlp"]),
                 f"{row['training_seconds']:.0f} s",
+                "not measured" if pd.isna(row["step_seconds"]) else f"{row['step_seconds'] * 1000:.0f} ms",
             ]
         )
     unit = "cell" if is_image else "token"
     head = ["", "test loss, nats (smallest to largest seed)", quality, "seeds"]
     head += [f"multiply-adds per {unit}, requested / kept", "parameters", "dropped, attention", "dropped, MLP"]
-    return markdown_table([*head, "wall time"], rows)
+    return markdown_table([*head, "wall time", "a step"], rows)
 
 
 def _learned(result: Result) -> str:

@@ -27,6 +27,7 @@ def make_comparison(kind: str = "image", *, seeds: tuple[int, ...] = (0, 1, 2), 
         "variants": [{"variant": name, "reason": "not causal" if name in not_causal else ""} for name in VARIANTS],
         "runs": runs,
         "differences": differences,
+        "step_seconds": {"rows": [{"variant": name, "step_seconds": dice.random()} for name in VARIANTS[:2]]},
     }
 
 

@@ -81,7 +81,7 @@ def test_losses_by_position_are_of_text_alone():
 def test_columns_and_dtypes(result: dict):
     numbers = ("test_loss", "test_loss_low", "test_loss_high", "test_loss_sd", "accuracy", "bits_per_byte")
     numbers += ("requested_multiply_adds", "kept_multiply_adds", "parameters", "active_parameters")
-    numbers += ("drop_share_attention", "drop_share_mlp", "training_seconds")
+    numbers += ("drop_share_attention", "drop_share_mlp", "training_seconds", "step_seconds")
     floats = dict.fromkeys(numbers, "float64")
     assert_dtypes(comparison_table(result), variant="str", runs="int64", **floats, reason="str")
     assert_dtypes(comparison_runs(result), variant="str", seed="int64", test_loss="float64")

@@ -35,6 +35,10 @@ def comparison_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         names += ("active_parameters", "drop_share_attention", "drop_share_mlp", "training_seconds")
         for name in names:
             row[name] = sums[name] / counts[name] if name in sums else math.nan
+        row["step_seconds"] = math.nan
+        for step in result.get("step_seconds", {}).get("rows", []):
+            if step["variant"] == entry["variant"]:
+                row["step_seconds"] = step["step_seconds"]
         row["test_loss"] = sum(losses) / len(losses) if losses else math.nan
         row["test_loss_low"] = min(losses) if losses else math.nan
         row["test_loss_high"] = max(losses) if losses else math.nan

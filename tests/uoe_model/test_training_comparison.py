@@ -119,6 +119,16 @@ def test_nothing_is_done_twice_and_the_file_repeats_itself(
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
+def test_steps_are_timed_on_demand_and_kept(data: Path, finished: Path):
+    assert result_of(finished, "text")["step_seconds"]["reason"].startswith("not measured")
+    assert main(command("text", data, finished, "--time-steps", "2")) == 0
+    assert main(command("text", data, finished, "--only-collect")) == 0
+    timed = result_of(finished, "text")["step_seconds"]
+    assert [row["variant"] for row in timed["rows"]] == list(variants_of("text"))
+    assert min(row["step_seconds"] for row in timed["rows"]) > 0
+    assert (timed["rounds"], timed["threads"], timed["reason"]) == (2, 1, "")
+
+
 @pytest.mark.slow
 def test_workers_make_the_same_numbers(data: Path, finished: Path, tmp_path: Path):
     image_settings(milestones=()).save(tmp_path / "image.json")

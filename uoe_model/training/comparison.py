@@ -26,6 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 from uoe_model.errors import ConfigError
 from uoe_model.training.bootstrap import Bootstrap
 from uoe_model.training.comparison_measure import load_test_set, measure_run
+from uoe_model.training.comparison_time import time_steps
 from uoe_model.training.metrics import read_metrics
 from uoe_model.training.probes import Losses
 from uoe_model.training.settings import Kind, Training, load_settings
@@ -33,12 +34,13 @@ from uoe_model.training.twins import train_twin
 from uoe_model.training.variants import NOT_CAUSAL, VARIANTS, variant_settings, variants_of
 
 RESULT: Final = "comparison.json"
+STEP_TIMES: Final = "step_seconds.json"
 DIGITS: Final = 6
 """Significant digits of stored numbers: more would be noise, and the file is committed."""
 
 TEST_EXAMPLES: Final[dict[Kind, int]] = {"image": 10_000, "text": 100}
 VALUE_EXAMPLES: Final[dict[Kind, int]] = {"image": 1_000, "text": 12}
-UNTIMED: Final = "not measured: `--time-steps` times all variants in turn on a machine that does nothing else"
+UNTIMED: Final = "not measured: that takes a machine that does nothing else (--time-steps)"
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +95,11 @@ def run_comparison(arguments: Sequence[str]) -> dict[str, Any]:
         plan.settings(variant, seed)  # raises before anything is trained
     if not options.only_collect:
         _finish_all(plan, runs, workers=options.workers)
+    if options.time_steps:
+        torch.set_num_threads(plan.threads)
+        settings = {variant: plan.settings(variant, options.seeds[0]) for variant in variants}
+        timed = time_steps(settings, plan.data, plan.output, rounds=options.time_steps)
+        (plan.output / STEP_TIMES).write_text(json.dumps(timed, indent=1) + "\n", encoding="utf-8")
     result = collect(plan)
     plan.output.mkdir(parents=True, exist_ok=True)
     (plan.output / RESULT).write_text(json.dumps(_rounded(result), indent=1) + "\n", encoding="utf-8")
@@ -157,7 +164,8 @@ def collect(plan: Plan) -> dict[str, Any]:
     Returns:
         kind, dataset, steps, batch_size, units_per_step, variants (name, and the reason why there is none), runs (see
         `measure_run`), and differences: variant, baseline (`dense`; for `data` also `frozen`), seed, difference (test
-        loss, nats per image or token), low, high (95% paired, over images or documents).
+        loss, nats per image or token), low, high (95% paired, over images or documents); step_seconds (see
+        `time_steps`, and the reason why there are none).
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     losses: dict[tuple[str, int], Losses] = {}
@@ -196,9 +204,16 @@ def collect(plan: Plan) -> dict[str, Any]:
         ],
         "runs": list(found.values()),
         "differences": differences,
-        "step_seconds": [],
-        "step_seconds_reason": UNTIMED,
+        "step_seconds": _step_times(plan),
     }
+
+
+def _step_times(plan: Plan) -> dict[str, Any]:
+    path = plan.output / STEP_TIMES
+    if not path.is_file():
+        return {"rows": [], "reason": UNTIMED}
+    timed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return timed | {"reason": ""}
 
 
 def write_logs(plan: Plan, path: Path) -> None:
@@ -252,5 +267,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--value-examples", type=int, help="likewise, for the dependence on the routes")
     parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
     parser.add_argument("--threads", type=int, default=1, help="processor threads of every worker")
+    parser.add_argument("--time-steps", type=int, help="also time this many steps of each variant, in turn")
     parser.add_argument("--only-collect", action="store_true", help="train and measure nothing more")
     return parser
