@@ -1,23 +1,10 @@
-"""Terms about models as a whole: what routing buys them, what cutting costs them, how they compare."""
+"""Terms of experiments: dense models with fewer experts, and one small model routed in different ways."""
 
 from typing import Final
 
-from analysis.glossary_term import Term
+from analysis.glossary.term import Term
 
-MODEL_TERMS: Final[dict[str, Term]] = {
-    # What routing buys.
-    "loss_change": Term(
-        name="change of loss",
-        sentence="How much worse the model predicts in the changed run. With learned routes replaced it says how far "
-        "the experts depend on them, not that learning the routes helped.",
-        formula="loss of run B - loss of run A; loss with replaced routes - loss with learned routes",
-        unit="nats",
-    ),
-    "replacement": Term(
-        name="replacement",
-        sentence="What took the place of the learned routes: balanced random ones, the same ones permuted over units, "
-        "those of the untrained router, or a lookup by token id or grid cell learned on other data.",
-    ),
+EXPERIMENTS: Final[dict[str, Term]] = {
     # What fewer experts cost a model that was cut from a dense one.
     "hidden_error": Term(
         name="error of hidden states",

@@ -1,4 +1,4 @@
-"""What an entry of the glossary is."""
+"""What an entry of the glossary says."""
 
 import dataclasses
 from typing import Final
