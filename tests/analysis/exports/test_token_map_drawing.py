@@ -208,11 +208,13 @@ def test_examples_and_what_the_model_wrote_begin_under_a_heading():
 
 
 def test_padding_begins_under_a_heading_with_its_size():
-    trace = mark_padding(make_trace("L0.mlp: 0>E0 1>E0 2>E0 3>E0", num_experts=3, pieces=["one", "0", "0", "0"]), 1)
+    trace = mark_padding(
+        make_trace("L0.mlp: 0>E0 1>E0 2>E0 3>E0", num_experts=3, pieces=["one", "[p]", "[p]", "[p]"]), 1
+    )
     drawing = draw(trace)
     heading = "padding: 3 units behind the end of the example"
     [top] = baselines(drawing, [heading])
-    assert baselines(drawing, ["one"])[0] < top < baselines(drawing, ["0"])[0]
+    assert baselines(drawing, ["one"])[0] < top < baselines(drawing, ["[p]"])[0]
     assert not any("padding" in text.text for text in texts(draw(trace_of(["one", " two"]))))
 
 

@@ -52,7 +52,7 @@ def test_every_cell_shows_its_row():
 def test_filler_is_named_in_the_title_where_there_is_some():
     trace = make_trace("L0.mlp: 0>E1,E0~ 1>E1", num_experts=3, capacity=2)
     drawn = build_unit_atlas_figure(unit_experts(trace, 0))
-    assert [text for _, text, _, _ in cells(drawn).values()] == ["0", DOTS, ""]
+    assert {place: cell[1] for place, cell in cells(drawn).items()} == {(0, 0): DOTS, (0, 1): "0", (0, 2): "–"}
     assert drawn.layout.title.text.endswith(f"{DOTS} filler")
     assert "filler" not in build_unit_atlas_figure(unit_experts(trace, 1)).layout.title.text
 
