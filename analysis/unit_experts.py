@@ -11,7 +11,7 @@ from analysis.counts import site_bounds
 from uoe_model.errors import InputError
 from uoe_model.trace import DROPPED, FILLER, RoutingTrace
 
-OUTCOMES: Final = ("kept", "dropped", "not requested")
+OUTCOMES: Final = ("kept", "dropped", "not requested", "filler")
 NOT_REQUESTED: Final = -1
 
 
@@ -26,9 +26,10 @@ def unit_experts(trace: RoutingTrace, unit_id: int) -> pd.DataFrame:
 
         - site_id (int16), layer (int16), block (str), site_name (str), expert_id (int16)
         - probability (float64): softmax of the router logits over the site's experts, 0 to 1; without logits the
-          score of requested experts, NaN for the others
+          score of requested experts and of filler, NaN for the others
         - rank (int8): order of preference among the requested experts, -1 if it was not requested
-        - outcome (str): kept, dropped (requested, but full), not requested
+        - outcome (str): kept, dropped (requested, but full), not requested, filler (not requested, but put into a free
+          slot of the expert)
         - reason (str): why probability is NaN; "" if it is not
 
     Raises:
@@ -49,6 +50,10 @@ def unit_experts(trace: RoutingTrace, unit_id: int) -> pd.DataFrame:
             rows.unit_id[bounds[site] : bounds[site + 1]], [unit_id, unit_id + 1]
         )
         asked = np.arange(low, high)[rows.status[low:high] != FILLER]
+        filled = np.arange(low, high)[rows.status[low:high] == FILLER]
+        unasked = first[site] + rows.expert_id[filled].astype(np.int64)
+        probability_R[unasked] = rows.score[filled]
+        outcome_R[unasked] = OUTCOMES.index("filler")
         place = first[site] + rows.expert_id[asked].astype(np.int64)
         probability_R[place] = rows.score[asked]
         rank_R[place] = rows.rank[asked]

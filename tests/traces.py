@@ -1,5 +1,6 @@
 """Traces for tests: `make_trace` writes one by hand in a tiny language, `random_trace` draws a valid one."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.trace_parts import Row, build_sites, build_trace, build_units, make_run, repeat_over_patches
-from uoe_model.trace import DROPPED, FILLER, GATES, KEPT, SELECTIONS, ReferenceTable, RoutingTrace, SiteTable, UnitTable
+from uoe_model.trace import (
+    DROPPED,
+    FILLER,
+    GATES,
+    KEPT,
+    SELECTIONS,
+    ReferenceTable,
+    RoutingTrace,
+    SiteTable,
+    UnitTable,
+    text_column,
+)
 
 __all__ = ["assert_traces_equal", "make_reference", "make_run", "make_trace", "random_trace"]
 
@@ -88,6 +100,13 @@ def make_trace(
         patch_len=patch_len,
     )
     return build_trace(sites, units, capacities, rows, logits or {}, reference)
+
+
+def mark_padding(trace: RoutingTrace, first: int) -> RoutingTrace:
+    """The same trace, all units from `first` on being padding."""
+    is_padding = np.arange(trace.num_units) >= first
+    label = text_column("padding" if padding else "" for padding in is_padding.tolist())
+    return dataclasses.replace(trace, units=dataclasses.replace(trace.units, is_special=is_padding, label=label))
 
 
 def random_trace(

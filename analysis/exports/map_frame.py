@@ -96,7 +96,7 @@ def describe_filter(selection: Selection, units: str) -> str:
     if selection.experts:
         said.append("kept by " + " or ".join(expert_label(expert) for expert in selection.experts))
     if selection.status is not None:
-        said.append(selection.status)
+        said.append("taken as filler" if selection.status == "filler" else selection.status)
     return f"In full colour: {units} {' and '.join(said)}."
 
 

@@ -16,6 +16,7 @@ from analysis.exports.map_frame import (
     chip_width,
     corner,
     describe_filter,
+    dots,
     draw_legend,
     draw_sentences,
     faded,
@@ -85,6 +86,8 @@ def draw_picture_map(
             box = (float(boxes[unit, 0]), float(boxes[unit, 1]), float(boxes[unit, 2]), float(boxes[unit, 3]))
             drawn, has_room = _cell(routes, unit, box)
             is_small |= not has_room
+            if routes.is_filler[unit]:
+                drawn += _filler_mark(box)
             if changed is not None and changed[unit]:
                 drawn.append(corner(box[2], box[1], max(2.8, 0.2 * (box[2] - box[0])), border="#FFFFFF"))
             (items if lit[unit] else dimmed).extend(drawn)
@@ -115,6 +118,8 @@ def _remarks(count: int, shown: int, routes: SiteRoutes | None) -> tuple[str, ..
 def _explanation(routes: SiteRoutes, changed: BoolArray | None) -> str:
     text = f"Colour and number: the expert of {routes.label} that a cell preferred most among those that kept it; "
     text += "the numbers in the legend count cells."
+    if routes.is_filler.any():
+        text += " Dotted along the top: an expert took it as filler, unasked."
     return text + (" A black corner: the route differs from that in run A." if changed is not None else "")
 
 
@@ -162,6 +167,14 @@ def _cell(routes: SiteRoutes, unit: int, box: tuple[float, float, float, float])
         middle = (left + right - chip_width(number, size)) / 2
         items += chip(number, middle, (top + foot) / 2 + 0.5 * size, size=size, colour=colour)
     return items, has_room
+
+
+def _filler_mark(box: tuple[float, float, float, float]) -> list[Item]:
+    """Dots along the top of a cell, on white to be seen on any picture."""
+    left, top, right, _ = box
+    size = max(MIN_TEXT_PT, 0.36 * (right - left))
+    edge = Rect(x=left, y=top, width=right - left, height=0.16 * size, paint=Paint(fill="#FFFFFF"))
+    return [edge, dots(left, top + 0.02 * size, right - left, size)]
 
 
 def _mark(box: tuple[float, float, float, float]) -> list[Item]:

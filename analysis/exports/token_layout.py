@@ -87,7 +87,15 @@ def _heading(tokens: TokenMap, unit: int, *, several: bool, is_first: bool) -> l
         found.append(f"example {int(tokens.example[unit])}")
     if tokens.is_decoded[unit] and (is_first or not tokens.is_decoded[unit - 1]):
         found.append("written by the model")
+    if tokens.is_padding[unit] and (is_first or not tokens.is_padding[unit - 1]):
+        found.append(f"padding: {_padding_from(tokens, unit):,} units behind the end of the example")
     return found
+
+
+def _padding_from(tokens: TokenMap, unit: int) -> int:
+    """How many units of padding stand in a row from this one on, in its example."""
+    ends = (tokens.is_padding[unit:] == 0) | (tokens.example[unit:] != tokens.example[unit])
+    return int(ends.argmax()) if ends.any() else len(ends)
 
 
 def _fragments(

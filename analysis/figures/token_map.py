@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from analysis.figures.packed_columns import narrow, pack
 from analysis.figures.route_columns import RouteColumns, build_route_columns
 from analysis.loss import loss_of_unit
+from analysis.padding import padding_units
 from analysis.tables import units_table
 from uoe_model.trace import RoutingTrace
 
@@ -26,6 +27,7 @@ class TokenMap:
         output_text: (N,) the token the model would have written next.
         output_probability: (N,) float32, NaN unknown.
         is_decoded: (N,) uint8, 1 for tokens the model wrote itself.
+        is_padding: (N,) uint8, 1 for what stands behind the end of an example.
     """
 
     text: tuple[str, ...]
@@ -38,6 +40,7 @@ class TokenMap:
     output_text: tuple[str, ...]
     output_probability: NDArray[np.float32]
     is_decoded: NDArray[np.uint8]
+    is_padding: NDArray[np.uint8]
     routes: RouteColumns
 
     def packed(self, *, channel: str, version: str) -> bytes:
@@ -45,6 +48,7 @@ class TokenMap:
         names = ("part", "parts", "position", "example", "token_id", "is_decoded")
         texts = {"text": self.text, "output_text": self.output_text}
         columns = {name: narrow(getattr(self, name)) for name in names}
+        columns |= {"is_padding": narrow(self.is_padding)} if self.is_padding.any() else {}
         values = {"loss": self.loss, "output_probability": self.output_probability}
         return pack(
             {"channel": channel, "version": version, **texts, **self.routes.header()},
@@ -86,6 +90,7 @@ def build_token_map(trace: RoutingTrace, *, source_text: str | None = None) -> T
         output_text=tuple(units["output_text"]),
         output_probability=trace.units.output_probability,
         is_decoded=(trace.units.phase == "decode").astype(np.uint8),
+        is_padding=padding_units(trace).astype(np.uint8),
         routes=build_route_columns(trace),
     )
 

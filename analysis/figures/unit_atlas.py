@@ -21,14 +21,15 @@ from analysis.figures.theme import (
 )
 
 KEPT_BORDER: Final = "#E69F00"
+DOTS: Final = "•••"  # of an expert that took the unit unasked, as on the map
 HATCH: Final = "#8A94A0"  # seen on dark and light cells, and quieter than the rank printed over it
 
 
 def build_unit_atlas_figure(table: pd.DataFrame, *, theme: ThemeName = "light") -> go.Figure:
     """Draw the router probabilities of one unit, from 0 to 1, with the rank of every requested expert printed.
 
-    Dropped requests are hatched, and their rank carries a cross; kept ones have a border. `customdata` starts with
-    site_id, expert_id.
+    Dropped requests are hatched, and their rank carries a cross; kept ones have a border; filler has three dots.
+    `customdata` starts with site_id, expert_id.
 
     Args:
         table: `unit_experts`.
@@ -36,7 +37,9 @@ def build_unit_atlas_figure(table: pd.DataFrame, *, theme: ThemeName = "light") 
     title = "Experts of the unit: rank of those it asked for"
     if table.empty:
         return nothing_to_draw(title, "The trace has no sites.", theme=theme)
-    figure = build_lanes(table, title, theme=theme)
+    figure = build_lanes(
+        table, title + (f"; {DOTS} filler" if (table["outcome"] == "filler").any() else ""), theme=theme
+    )
     for column, _, rows in lanes_of(table):
         for outcome, cells in rows.groupby("outcome", sort=True):
             figure.add_trace(_cells(cells, str(outcome), theme=theme), row=1, col=column)
@@ -59,9 +62,9 @@ def _cells(cells: pd.DataFrame, outcome: str, *, theme: ThemeName) -> go.Bar:
         for value, is_known in zip(cells["probability"], known, strict=True)
     ]
     inks = [text_on(fill) if is_known else QUIET_INK[theme] for fill, is_known in zip(fills, known, strict=True)]
-    is_dropped = outcome == "dropped"
+    is_dropped, is_filler = outcome == "dropped", outcome == "filler"
     texts = [
-        f"{rank}{'×' if is_dropped else ''}" if rank >= 0 else "" if is_known else "–"
+        f"{rank}{'×' if is_dropped else ''}" if rank >= 0 else DOTS if is_filler else "" if is_known else "–"
         for rank, is_known in zip(cells["rank"], known, strict=True)
     ]
     pattern = {"shape": STATUS_HATCH, "fillmode": "overlay", "fgcolor": HATCH, "size": 7, "solidity": 0.2}
@@ -76,7 +79,11 @@ def _cells(cells: pd.DataFrame, outcome: str, *, theme: ThemeName) -> go.Bar:
         for value, is_known, reason in zip(cells["probability"], known, cells["reason"], strict=True)
     ]
     fates = [
-        {"kept": f"rank {rank}, kept", "dropped": f"rank {rank}, dropped: the expert was full"}.get(outcome, outcome)
+        {
+            "kept": f"rank {rank}, kept",
+            "dropped": f"rank {rank}, dropped: the expert was full",
+            "filler": "filler: not asked for, in a free slot of the expert",
+        }.get(outcome, outcome)
         for rank in cells["rank"]
     ]
     return go.Bar(

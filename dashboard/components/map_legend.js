@@ -93,7 +93,8 @@ function othersChip(state, others, count) {
 function statusChip(state, status, count) {
   const units = count.get(status) ?? 0;
   const button = chipButton(state, status, status, units, -1);
-  button.title = `${status}: ${units} units. Click to light only these.`;
+  const what = status === 'filler' ? 'filler: an expert with free slots took them unasked' : status;
+  button.title = `${what}: ${units} units. Click to light only these.`;
   button.onclick = () => chooseStatus(state, status);
   return button;
 }

@@ -28,6 +28,7 @@ const pictureDrawing = {
       annotate(state, cell, unit, route, nameOf(state, unit));
       for (const mark of this.marks(state, unit)) {
         mark.dataset.status = route.status;
+        mark.classList.toggle('filled', route.fillers.length > 0);
         paint(mark, route.expert, state);
       }
       const number = cell.querySelector('text');
@@ -81,7 +82,8 @@ function buildCells(state) {
   const { data, routes } = state;
   const drawn = document.createDocumentFragment();
   const patterns = svgElement('defs');
-  patterns.append(hatchPattern('cell-hatch', Math.sqrt((data.width * data.height) / Math.max(1, data.rows * data.cols))));
+  const side = Math.sqrt((data.width * data.height) / Math.max(1, data.rows * data.cols));
+  patterns.append(hatchPattern('cell-hatch', side), dotPattern('cell-dots', side));
   drawn.append(patterns);
   state.elements = new Map();
   const seen = [Infinity, Infinity, -Infinity, -Infinity];
@@ -119,6 +121,7 @@ function buildCell([left, top, right, bottom]) {
     svgElement('rect', { class: 'hatch', ...area }),
     svgElement('rect', { class: 'foot', ...area, y: round(bottom - height * 0.16), height: round(height * 0.16) }),
     svgElement('rect', { class: 'frame', ...inner, 'stroke-width': round(line) }),
+    svgElement('rect', { class: 'dots', ...area, height: round(height * 0.1) }),
     svgElement('path', { class: 'corner', d: corner(right, top, side * 0.28), 'stroke-width': round(line / 2) }),
     svgElement('text', {
       x: round((left + right) / 2),
@@ -148,7 +151,7 @@ function buildTwins(state) {
   const { data, columns, routes } = state;
   const drawn = document.createDocumentFragment();
   const patterns = svgElement('defs');
-  patterns.append(hatchPattern('twin-hatch', 100));
+  patterns.append(hatchPattern('twin-hatch', 100), dotPattern('twin-dots', 100));
   drawn.append(patterns);
   state.twins = new Map();
   for (let unit = 0; unit < routes.units; unit++) {
@@ -159,6 +162,7 @@ function buildTwins(state) {
       svgElement('rect', { class: 'tint', x: left, y: top, width: 100, height: 100 }),
       svgElement('rect', { class: 'hatch', x: left, y: top, width: 100, height: 100 }),
       svgElement('rect', { class: 'frame', x: left + 4, y: top + 4, width: 92, height: 92, 'stroke-width': 8 }),
+      svgElement('rect', { class: 'dots', x: left, y: top, width: 100, height: 14 }),
     );
     if (state.elements.has(unit)) {
       twin.dataset.of = unit;

@@ -11,6 +11,16 @@ function svgElement(name, attributes = {}, text) {
   return element;
 }
 
+function dotPattern(id, side) {
+  const step = round(side / 5);
+  const pattern = svgElement('pattern', { id, width: step, height: step, patternUnits: 'userSpaceOnUse' });
+  pattern.append(
+    svgElement('rect', { width: step, height: step, fill: '#ffffff', 'fill-opacity': 0.85 }),
+    svgElement('rect', { width: round(step / 2), height: step, fill: '#000000' }),
+  );
+  return pattern;
+}
+
 function hatchPattern(id, side) {
   const pattern = svgElement('pattern', {
     id,

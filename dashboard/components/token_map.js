@@ -5,6 +5,7 @@ const PAGE_UNITS = 4096;
 const tokenDrawing = {
   build(state) {
     buildSteps(state);
+    state.part('pads').hidden = !state.columns.is_padding;
     state.page = state.units.length ? Math.floor(state.units.at(-1) / PAGE_UNITS) : 0;
     buildPage(state);
   },
@@ -13,6 +14,8 @@ const tokenDrawing = {
     state.part('before').onclick = () => turnPage(state, state.page - 1);
     state.part('after').onclick = () => turnPage(state, state.page + 1);
     state.part('numbers').onchange = (event) => state.root.classList.toggle('numbered', event.target.checked);
+    state.part('pads-shown').onchange = () => followPadding(state);
+    followPadding(state);
     listenToSteps(state);
   },
 
@@ -31,13 +34,17 @@ const tokenDrawing = {
     return element ? [element] : [];
   },
 
-  isHidden: (state, unit) => state.stepOf[unit] > state.step,
+  isHidden: (state, unit) => state.stepOf[unit] > state.step || (state.hidesPadding && isPadding(state, unit)),
 
   // Bring a unit into sight without moving the page around the map.
   show(state, unit) {
     const page = Math.floor(unit / PAGE_UNITS);
     if (page !== state.page && unit < state.routes.units) turnPage(state, page);
     if (state.stepOf[unit] > state.step) chooseStep(state, state.stepOf[unit]);
+    if (state.hidesPadding && isPadding(state, unit)) {
+      state.part('pads-shown').checked = true;
+      followPadding(state);
+    }
     bringIntoSight(state, unit);
   },
 
@@ -93,13 +100,32 @@ function bringIntoSight(state, unit) {
 
 function shownElement(state, unit) {
   const element = state.elements.get(unit);
-  return element && !element.classList.contains('later') ? element : null;
+  return element && !tokenDrawing.isHidden(state, unit) ? element : null;
 }
 
 function lastShown(state) {
   let unit = state.routes.units - 1;
-  while (state.stepOf[unit] > state.step) unit -= 1;
+  while (unit > 0 && tokenDrawing.isHidden(state, unit)) unit -= 1;
   return unit;
+}
+
+const isPadding = (state, unit) => state.columns.is_padding?.[unit] === 1;
+
+function followPadding(state) {
+  state.hidesPadding = !state.part('pads-shown').checked;
+  state.root.classList.toggle('no-padding', state.hidesPadding);
+  if (state.isDrawn) buildLegend(state);
+  if (state.isDrawn) light(state);
+}
+
+// A line with the number of units, then a place in small type: all of it is seen, and none of it is in the way.
+function startPadding(state, unit) {
+  const { example } = state.columns;
+  let end = unit;
+  while (end < example.length && isPadding(state, end) && example[end] === example[unit]) end += 1;
+  const place = make('div', 'padding');
+  place.append(make('div', 'cut', `padding: ${(end - unit).toLocaleString('en-US')} units behind the end of the example`));
+  return place;
 }
 
 function nameOf(state, unit) {
@@ -124,14 +150,17 @@ function buildPage(state) {
   const end = Math.min(first + PAGE_UNITS, total);
   const drawn = document.createDocumentFragment();
   state.elements = new Map();
+  let home = drawn;
   for (let unit = first; unit < end; unit++) {
     const isStart = unit === 0 || columns.example[unit] !== columns.example[unit - 1];
     if (isStart && columns.example.at(-1) > 0) drawn.append(make('div', 'cut', `example ${columns.example[unit]}`));
     if (columns.is_decoded[unit] && (unit === 0 || !columns.is_decoded[unit - 1])) {
       drawn.append(make('div', 'cut', 'written by the model'));
     }
+    if (!isPadding(state, unit)) home = drawn;
+    else if (home === drawn || isStart) drawn.append(home = startPadding(state, unit));
     const text = data.text[unit];
-    if (text.startsWith(' ')) drawn.append(document.createElement('wbr'));
+    if (text.startsWith(' ')) home.append(document.createElement('wbr'));
     const element = make('span', 'token');
     element.setAttribute('role', 'option');
     element.setAttribute('aria-selected', 'false');
@@ -142,8 +171,8 @@ function buildPage(state) {
     const shown = columns.part[unit] > 0 ? '' : visible(text).replace(/⏎/g, '⏎\n').replace(/\n$/, '');
     element.textContent = shown;
     if (piece) element.append(make('span', 'piece', piece));
-    drawn.append(element);
-    if (ends) drawn.append(document.createElement('br'));
+    home.append(element);
+    if (ends) home.append(document.createElement('br'));
     state.elements.set(unit, element);
   }
   state.part('body').replaceChildren(drawn);

@@ -13,7 +13,11 @@ from dashboard.components.route_map import build_skeleton, draw_map, read_script
 
 TEXT_HEIGHT_PX: Final = 300
 
-_OPTIONS: Final = '<label><input class="numbers" type="checkbox"> numbers</label>'
+_OPTIONS: Final = """
+    <label><input class="numbers" type="checkbox"> numbers</label>
+    <label class="pads" hidden title="Units behind the end of the input; without them the legend counts the input.">
+      <input class="pads-shown" type="checkbox" checked> padding</label>
+"""
 _BODY: Final = """
   <div class="body" role="listbox" aria-multiselectable="true" aria-label="Tokens, coloured by expert" dir="auto"></div>
   <p class="nothing quiet" hidden>The trace has no tokens.</p>

@@ -6,6 +6,7 @@ from typing import Final
 import streamlit as st
 
 from analysis.exhibit import Exhibit
+from analysis.padding import padding_units
 from dashboard import cache
 from dashboard.showing import EXAMPLES, Showing
 from dashboard.state import PageState
@@ -69,8 +70,10 @@ def _show_example(state: PageState, kind: str) -> None:
 def _facts(exhibit: Exhibit) -> str:
     trace = exhibit.trace
     record, count = trace.run, trace.num_units
-    units = ("cell" if exhibit.run.is_picture else "token") + ("" if count == 1 else "s")
+    padding = int(padding_units(trace).sum())
+    units = ("cell" if exhibit.run.is_picture else "token") + ("" if count - padding == 1 else "s")
+    routed = f" + {padding:,} of padding" if padding else ""
     examples = f" in {trace.num_examples} examples" if trace.num_examples > 1 else ""
     forward = f" · {record.timings_ms['forward']:,.0f} ms" if "forward" in record.timings_ms else ""
     where = f"{plain_markdown(record.model)} · {plain_markdown(record.device)}"
-    return f":small[:gray[{where} · {count:,} {units}{examples}{forward}]]"
+    return f":small[:gray[{where} · {count - padding:,} {units}{routed}{examples}{forward}]]"

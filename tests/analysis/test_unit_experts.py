@@ -33,6 +33,12 @@ def test_a_full_expert_is_a_dropped_request():
     assert table["rank"].tolist() == [1, 0, -1]
 
 
+def test_an_expert_that_took_the_unit_unasked_holds_it_as_filler():
+    table = unit_experts(make_trace("L0.mlp: 0>E1 1>E1,E0~", num_experts=3, capacity=2), 1)
+    assert table["outcome"].tolist() == ["filler", "kept", "not requested"]
+    assert table["rank"].tolist() == [-1, 0, -1]
+
+
 def test_an_unknown_unit_is_refused():
     with pytest.raises(InputError, match=r"unit_id=7 must lie in 0\.\.1"):
         unit_experts(make_trace("L0.mlp: 0>E1 1>E0", num_experts=2), 7)

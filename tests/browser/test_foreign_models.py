@@ -93,7 +93,7 @@ def test_the_released_checkpoint_is_opened_and_filler_is_marked(visit: Page, mod
     expect(marked).to_have_count(len(taken))
     found = {int(element.get_attribute("data-unit") or -1) for element in marked.all()}
     assert found == taken
-    assert "dotted" in marked.first.evaluate("element => getComputedStyle(element).borderTopStyle")
+    assert "gradient" in marked.first.evaluate("element => getComputedStyle(element).getPropertyValue('--dots')")
     key = visit.locator('.legend .key[data-key="filler"]')
     expect(key.locator(".count")).to_have_text(str(len(taken)))
     key.click()

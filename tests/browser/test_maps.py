@@ -25,7 +25,7 @@ from tests.browser.page_modules import (
     tell,
     tell_changes,
 )
-from tests.traces import make_trace
+from tests.traces import make_trace, mark_padding
 from uoe_model.trace import text_column
 
 pytestmark = pytest.mark.browser
@@ -336,6 +336,38 @@ def test_long_texts_come_in_pages_with_a_sentence(page):
     tell(page, Selection(site_id=0, units=(7,)), palettes={0: focus_palette(2)})
     assert attributes(page, ".token[aria-selected=true]", "unit") == [("7",)]
     assert page.locator(".body").bounding_box()["height"] <= 300
+
+
+def test_filler_is_dotted_and_filtered_and_padding_stands_apart(page):
+    routes = "L0.mlp: 0>E0,E1~ 1>E1 2>E0,E1~ 3>E0,E1~ 4>E1"
+    trace = mark_padding(make_trace(routes, num_experts=2, capacity=4, pieces=["8 ", "3 ", "0 ", "0 ", "0 "]), 2)
+    mount_tokens(page, build_token_map(trace), Selection(site_id=0), {0: focus_palette(2)})
+    dots = "(one) => getComputedStyle(one).getPropertyValue('--dots')"
+    assert ["gradient" in token.evaluate(dots) for token in page.locator(".token").all()] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert page.locator(".padding .cut").inner_text() == "padding: 3 units behind the end of the example"
+    assert attributes(page, ".padding .token", "unit") == [("2",), ("3",), ("4",)]
+    counts = page.locator(".key[data-key='filler'] .count, .key[data-key='E1'] .count")
+    assert counts.all_inner_texts() == ["2", "3"]
+    key(page, "filler").click()
+    assert lit(page) == [0, 2, 3]
+    assert last_choice(page, 1)["status"] == "filler"
+    page.locator(".pads-shown").uncheck()
+    assert counts.all_inner_texts() == ["1", "1"]
+    assert [token.is_visible() for token in page.locator(".token").all()] == [True, True, False, False, False]
+    page.locator(".token").first.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.unit") == "1"
+    tell(page, Selection(site_id=0, units=(3,)), palettes={0: focus_palette(2)}, heard=2**52)
+    assert page.locator(".pads-shown").is_checked()
+    mount_text(page)
+    assert page.locator(".pads").is_hidden()
 
 
 def test_pieces_of_one_character_are_numbered(page):

@@ -13,7 +13,7 @@ from analysis.selection import Selection
 from dashboard.components import picture_map
 from tests.browser.page_modules import attributes, bare_page, draw, last_choice, mount_map, started_browser, tell
 from tests.traces import random_trace
-from uoe_model.trace import RoutingTrace
+from uoe_model.trace import FILLER, RoutingTrace
 
 pytestmark = pytest.mark.browser
 
@@ -30,16 +30,20 @@ def page(browser: Browser) -> Iterator[Page]:
         yield page
 
 
-def picture_trace() -> RoutingTrace:
+def picture_trace(*, with_filler: bool | None = None) -> RoutingTrace:
     rng = np.random.default_rng([11, 0])
     while True:
-        trace = random_trace(rng, num_units=16, num_examples=1, num_sites=3, patch_len=1, selection="data")
+        trace = random_trace(
+            rng, num_units=16, num_examples=1, num_sites=3, patch_len=1, selection="data", with_filler=with_filler
+        )
         if trace.units.modality[0] == "image":
             return trace
 
 
-def mount_cells(page: Page, *, width: int = 34, height: int = 34, padding: tuple[int, ...] = ()) -> RoutingTrace:
-    trace = picture_trace()
+def mount_cells(
+    page: Page, *, width: int = 34, height: int = 34, padding: tuple[int, ...] = (), with_filler: bool | None = None
+) -> RoutingTrace:
+    trace = picture_trace(with_filler=with_filler)
     cells: PictureMap = build_picture_map(trace, width=width, height=height)
     box = cells.box.copy()
     box[list(padding)] = np.nan
@@ -95,6 +99,20 @@ def test_cells_in_the_padding_are_reached_in_what_the_model_saw(page):
     page.locator(".twin[data-unit='1']").click()
     assert last_choice(page, 1)["units"] == [1]
     assert "In the padding" in page.locator(".card").inner_text()
+
+
+def test_cells_that_an_expert_took_unasked_are_dotted_in_both_pictures(page):
+    trace = mount_cells(page, with_filler=True)
+    rows = trace.assignments
+    for site in range(trace.num_sites):
+        taken = set(rows.unit_id[(rows.site_id == site) & (rows.status == FILLER)].tolist())
+        page.locator(".map select.site").select_option(str(site))
+        for mark, name in ((".cell", "unit"), (".twin", "of")):
+            dots = page.locator(f"{mark} .dots")
+            shown = dots.evaluate_all("all => all.map((one) => getComputedStyle(one).display !== 'none')")
+            units = [int(unit) for (unit,) in attributes(page, mark, name)]
+            assert {unit for unit, is_shown in zip(units, shown, strict=True) if is_shown} == taken
+    assert 0 < len(taken) < 16
 
 
 def test_cells_can_be_chosen_and_walked_over(page):

@@ -139,6 +139,7 @@ def test_the_released_model_runs_and_its_filler_is_told(models: Path) -> None:
     assert isinstance(state.run.prediction, ClassPrediction)
     assert (state.run.trace.assignments.status == FILLER).any()
     assert "of the slots in use hold *filler*" in words_on(page)
+    assert f"7 tokens + {state.run.trace.num_units - 7:,} of padding" in words_on(page)
     page.checkbox(key="repair_filler").check()
     press(page, "run")
     assert "of the slots in use hold" not in words_on(page)

@@ -13,9 +13,9 @@ def unit_experts(trace: RoutingTrace, unit_id: int) -> list[tuple[int, int, floa
             probability, rank, outcome = math.nan, -1, "not requested"
             for row in range(len(rows)):
                 is_here = rows.site_id[row] == site and rows.unit_id[row] == unit_id and rows.expert_id[row] == expert
-                if is_here and rows.status[row] != FILLER:
+                if is_here:
                     probability, rank = float(rows.score[row]), int(rows.rank[row])
-                    outcome = "dropped" if rows.status[row] == DROPPED else "kept"
+                    outcome = {FILLER: "filler", DROPPED: "dropped"}.get(int(rows.status[row]), "kept")
             if site in trace.router_logits:
                 logits = [float(value) for value in trace.router_logits[site][unit_id]]
                 total = sum(math.exp(value - max(logits)) for value in logits)

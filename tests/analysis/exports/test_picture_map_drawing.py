@@ -93,6 +93,22 @@ def test_status_is_shown_without_colour():
     assert "partly dropped 1 dropped 1 unrouted 1" in written(drawing)
 
 
+def test_filler_is_dotted_along_the_top_of_its_cell_and_explained():
+    plain, filled = draw(), draw(routes=ROUTES.replace("1>E1", "1>E1,E0~", 1))
+    found = picture(filled)
+
+    def dotted(drawing: Drawing) -> list[Path]:
+        return [item for item in drawing.items if isinstance(item, Path) and len(item.commands) > 20]
+
+    [marks] = [item for item in dotted(filled) if item not in dotted(plain) and item.commands[0][2] >= found.y]
+    xs = [command[1] for command in marks.commands if len(command) > 1]
+    assert min(xs) == pytest.approx(30 * found.width / 80)
+    assert max(xs) == pytest.approx(50 * found.width / 80)
+    assert marks.commands[0][2] == pytest.approx(found.y, abs=0.5)
+    assert "filler" in " ".join(filled.notes)
+    assert "filler" not in " ".join(plain.notes)
+
+
 def test_what_the_model_did_not_see_is_shaded():
     (shade,) = [item for item in draw().items if isinstance(item, Path) and item.paint.fill_opacity < 1]
     assert shade.paint.fill == "#000000"

@@ -18,7 +18,7 @@ from analysis.figures.token_map import TokenMap, build_token_map
 from analysis.selection import Selection, lit_units
 from tests.analysis.random_traces import random_traces
 from tests.drawings import HOSTILE, flat, pdf_object_kinds, pdf_text, pdf_type_sizes, rects, texts, written
-from tests.traces import make_trace
+from tests.traces import make_trace, mark_padding
 from uoe_model.errors import ConfigError
 from uoe_model.trace import RoutingTrace, text_column
 
@@ -205,6 +205,23 @@ def test_examples_and_what_the_model_wrote_begin_under_a_heading():
     rows = baselines(draw(one), ["a", "b", "written by the model", "c"])
     assert rows[0] == rows[1] < rows[2] < rows[3]
     assert "example" not in written(draw(one))
+
+
+def test_padding_begins_under_a_heading_with_its_size():
+    trace = mark_padding(
+        make_trace("L0.mlp: 0>E0 1>E0 2>E0 3>E0", num_experts=3, pieces=["one", "[p]", "[p]", "[p]"]), 1
+    )
+    drawing = draw(trace)
+    heading = "padding: 3 units behind the end of the example"
+    [top] = baselines(drawing, [heading])
+    assert baselines(drawing, ["one"])[0] < top < baselines(drawing, ["[p]"])[0]
+    assert not any("padding" in text.text for text in texts(draw(trace_of(["one", " two"]))))
+
+
+def test_the_sentence_of_a_filter_says_what_filler_is():
+    trace = make_trace("L0.mlp: 0>E0,E1~ 1>E0", num_experts=2, capacity=2)
+    shown = [text.text for text in texts(draw(trace, Selection(site_id=0, status="filler")))]
+    assert "In full colour: tokens taken as filler." in shown
 
 
 def test_a_long_text_is_drawn_in_part_and_says_so(monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 
 from analysis.exports.chart.draw import draw_chart
 from analysis.figures.theme import magnitude_colour
-from analysis.figures.unit_atlas import build_unit_atlas_figure
+from analysis.figures.unit_atlas import DOTS, build_unit_atlas_figure
 from analysis.unit_experts import unit_experts
 from tests.analysis.random_traces import random_traces
 from tests.traces import make_trace
@@ -41,11 +41,20 @@ def test_every_cell_shows_its_row():
             if not np.isnan(row.probability):
                 assert colour == magnitude_colour(row.probability, 0, 1)
             assert is_hatched == (row.outcome == "dropped")
-            assert text.rstrip("×") == (str(row.rank) if row.rank >= 0 else "–" if np.isnan(row.probability) else "")
+            unasked = DOTS if row.outcome == "filler" else "–" if np.isnan(row.probability) else ""
+            assert text.rstrip("×") == (str(row.rank) if row.rank >= 0 else unasked)
             assert text.endswith("×") == (row.outcome == "dropped")
             assert (border > 2) == (row.outcome == "kept")
             compared += 1
     assert compared > 200
+
+
+def test_filler_is_named_in_the_title_where_there_is_some():
+    trace = make_trace("L0.mlp: 0>E1,E0~ 1>E1", num_experts=3, capacity=2)
+    drawn = build_unit_atlas_figure(unit_experts(trace, 0))
+    assert {place: cell[1] for place, cell in cells(drawn).items()} == {(0, 0): DOTS, (0, 1): "0", (0, 2): "–"}
+    assert drawn.layout.title.text.endswith(f"{DOTS} filler")
+    assert "filler" not in build_unit_atlas_figure(unit_experts(trace, 1)).layout.title.text
 
 
 @pytest.mark.parametrize("width", [234, 486])
