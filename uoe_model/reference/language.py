@@ -39,6 +39,9 @@ def attention(
 
     Args:
         forbidden: (S, M + S), nonzero where a unit may not look; columns of the memory first.
+
+    Raises:
+        ConfigError: as released, the memory is shorter than the slots of an expert (M4).
     """
     quirks = how.quirks
     w_q, w_kv = parameters["W_q.weight.0"], parameters["W_kv.weight.0"]
@@ -93,6 +96,11 @@ def _hidden(
         if memory is None:
             return forbidden[:num_slots, :num_slots] != 0
         current = forbidden[:num_slots, length : length + num_slots]
+        if current.shape[1] < num_slots:
+            raise ConfigError(
+                f"{memory_length} steps of memory are fewer than the {num_slots} slots of an expert: the released mask "
+                "ends before them; remember more, or switch off mask_from_length"
+            )
         return torch.cat([forbidden[:num_slots, :num_memory], current], 1) != 0
     columns = ids_EBL + memory_length
     if memory is not None:

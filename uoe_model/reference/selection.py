@@ -61,8 +61,8 @@ def request(
     """Ask for each unit's top-k experts.
 
     Args:
-        over_batch: gates are B * p / (sum over the batch + epsilon), position by position; else p / (sum over experts
-            + epsilon).
+        over_batch: gates are p / (sum over the batch + epsilon) * B, position by position; else p / (sum over experts
+            + epsilon). The order of the operations is the released one: the last bit of a gate may decide a tie.
         valid_BS: units that may ask at all.
     """
     logits_BSE = F.linear(x_BSD, weight_ED, bias_E)
@@ -74,7 +74,7 @@ def request(
     mask_BSE = torch.zeros_like(p_BSE).scatter(-1, order_BSK, 1.0) * valid_BS.unsqueeze(-1)
     chosen_BSE = p_BSE * mask_BSE
     if over_batch:
-        gate_BSE = len(x_BSD) * chosen_BSE / (chosen_BSE.sum(0, keepdim=True) + epsilon)
+        gate_BSE = chosen_BSE / (chosen_BSE.sum(0, keepdim=True) + epsilon) * len(x_BSD)
     else:
         gate_BSE = chosen_BSE / (chosen_BSE.sum(-1, keepdim=True) + epsilon)
     return Requests(logits_BSE=logits_BSE, p_BSE=p_BSE, gate_BSE=gate_BSE, order_BSK=order_BSK, valid_BS=valid_BS)

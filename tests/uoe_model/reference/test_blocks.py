@@ -58,15 +58,16 @@ def test_units_that_are_not_routed_fill_nothing():
     assert slots.ids_EBL[slots.live_EBL].tolist() == [0, 2]
 
 
-def test_attention_with_all_experts_is_dense_attention_over_the_rotated_input():
+@pytest.mark.parametrize("num_heads", [2, 4])
+def test_attention_with_all_experts_is_dense_attention_over_the_rotated_input(num_heads):
     parameters, u = under("model.transformer_0.mha."), normal(2, 9, 16)
     mask = torch.ones(2, 9, dtype=torch.long)
-    found = attention(u, mask, parameters, top_k=2, num_heads=2, how=LOWEST).out_BSD
+    found = attention(u, mask, parameters, top_k=2, num_heads=num_heads, how=LOWEST).out_BSD
     x = rotate_input(u, 2)
     expected = torch.zeros_like(u)
     for expert in range(2):
         q, k, v = (x @ parameters["W_qkv.weight.0"][expert] + parameters["W_qkv.bias.0"][expert]).chunk(3, -1)
-        heads = (q @ k.transpose(1, 2) / 8**0.5).softmax(-1) @ v
+        heads = (q @ k.transpose(1, 2) / (16 / num_heads) ** 0.5).softmax(-1) @ v
         expected = expected + heads @ parameters["ff.weight.0"][expert] + parameters["ff.bias"][expert]
     torch.testing.assert_close(found, expected, rtol=0, atol=4e-6)
 
