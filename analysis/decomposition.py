@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import text_column
+from uoe_model.checkpoint_json import ROUTES, SCOPES
 from uoe_model.errors import CheckpointError
 
-SCOPES: Final = ("both", "attention", "mlp")
-ROUTES: Final = ("calibrated", "random", "longest")
 KNOWN: Final = ("hidden_error", "cosine")
 """Numbers of every record."""
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import reason_column, share, site_columns
-from analysis.counts import site_bounds
-from uoe_model.trace import FILLER, KEPT, RoutingTrace
+from analysis.counts import count_by_expert
+from uoe_model.trace import RoutingTrace
 
 NO_SLOT = "no slot of this site is in use"
 
@@ -25,19 +25,16 @@ def filler_share(trace: RoutingTrace) -> pd.DataFrame:
         - reason (str): why it is NaN; "" if it is not
     """
     sites = np.arange(trace.num_sites if trace.num_units else 0)
-    bounds, rows = site_bounds(trace), trace.assignments
-    leads = trace.units.first_of_patch()
-    counts = np.zeros((len(sites), 2), dtype=np.int64)
-    for site in sites:
-        part = slice(bounds[site], bounds[site + 1])
-        status = rows.status[part][leads[rows.unit_id[part]]]
-        counts[site] = (status == KEPT).sum(), (status == FILLER).sum()
-    used = counts.sum(axis=1)
+    counts = count_by_expert(trace)
+    kept, filler = np.zeros(len(sites), dtype=np.int64), np.zeros(len(sites), dtype=np.int64)
+    np.add.at(kept, counts.site_row, counts.kept)
+    np.add.at(filler, counts.site_row, counts.filler)
+    used = kept + filler
     columns = site_columns(trace, sites)
     columns |= {
-        "kept": counts[:, 0],
-        "filler": counts[:, 1],
-        "filler_share": share(counts[:, 1], used.astype(np.float64)),
+        "kept": kept,
+        "filler": filler,
+        "filler_share": share(filler, used.astype(np.float64)),
         "reason": reason_column(len(sites), [(used == 0, NO_SLOT)]),
     }
     return pd.DataFrame(columns)

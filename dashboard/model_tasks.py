@@ -114,8 +114,11 @@ class DecomposeRequest:
     def work(self, nothing: None, watch: JobWatch) -> dict[str, Any]:
         """Do it; the record that stands in the folder too."""
         from uoe_model.decompose.decomposition import DecomposeOptions, decompose
+        from uoe_model.decompose.source import check_hub_id
 
         del nothing
+        if isinstance(self.source, str):
+            check_hub_id(self.source)
         options = DecomposeOptions(
             attention_experts=self.attention_experts,
             mlp_experts=self.mlp_experts,

@@ -1,16 +1,15 @@
 """The checkpoints a visitor may choose from: the bundled ones and what `--models` holds; nothing is loaded here."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from dashboard.settings import Settings
+from uoe_model.checkpoint_json import read_json
 from uoe_model.errors import CheckpointError
 
 Kind = Literal["text", "image"]
 
-MAX_CONFIG_BYTES: Final = 1 << 20
 DENSE_FAMILIES: Final = ("bert", "gpt2", "llama", "mistral", "qwen2", "vit")
 """Dense checkpoints that can be cut into experts, as config.json names them."""
 
@@ -203,12 +202,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{folder.name} is no checkpoint: it has no config.json, which save_pretrained writes.")
     try:
-        content = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{folder.name} is no checkpoint: its config.json cannot be read.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{folder.name} is no checkpoint: its config.json holds no JSON object.")
-    return content
+        return read_json(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder.name} is no checkpoint: {error}") from error
 
 
 def _routing(fields: dict[str, Any]) -> TrainedRouting:

@@ -17,7 +17,7 @@ from transformers.utils.logging import set_tqdm_hook
 from uoe_model.capture import site_table
 from uoe_model.checkpoint_json import DECOMPOSITION, read_json
 from uoe_model.config import UoEConfig
-from uoe_model.errors import CheckpointError, ConfigError, DeviceError
+from uoe_model.errors import CheckpointError, ConfigError, DeviceError, first_line
 from uoe_model.kernels.backend import pick_device
 from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification, UoEModel
 from uoe_model.processors.image import UoEImageProcessor
@@ -112,7 +112,7 @@ def load_bundle(folder: Path | str, device: str = "auto") -> Bundle:
         target = pick_device(device)
         model.to(target)  # type: ignore[arg-type]  # transformers wraps nn.Module.to
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"device {device!r} cannot hold {folder.name}: {_first_line(error)}") from error
+        raise DeviceError(f"device {device!r} cannot hold {folder.name}: {first_line(error)}") from error
     return Bundle(
         folder=folder,
         name=folder.name,
@@ -160,7 +160,7 @@ def load_reference(folder: Path, config: UoEConfig) -> ReferenceTable | None:
             raise ValueError("; ".join(problems))
         return table
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{folder.name}/{REFERENCE} does not fit the model: {_first_line(error)}") from error
+        raise CheckpointError(f"{folder.name}/{REFERENCE} does not fit the model: {first_line(error)}") from error
 
 
 def _load_model(folder: Path, kind: Kind) -> Model:
@@ -187,7 +187,7 @@ def _load_model(folder: Path, kind: Kind) -> Model:
                 output_loading_info=True,
             )
     except DAMAGED as error:
-        raise CheckpointError(f"{folder.name} cannot be loaded: {_first_line(error)}") from error
+        raise CheckpointError(f"{folder.name} cannot be loaded: {first_line(error)}") from error
     model: Model = loaded[0].eval()
     info: Mapping[str, Any] = loaded[1]
     problems = [
@@ -260,7 +260,7 @@ def _load_image_processor(folder: Path) -> UoEImageProcessor:
     try:
         return UoEImageProcessor.from_pretrained(folder, local_files_only=True)
     except DAMAGED as error:
-        raise CheckpointError(f"{folder.name}: the image processor cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"{folder.name}: the image processor cannot be read: {first_line(error)}") from error
 
 
 def _training(folder: Path) -> str:
@@ -275,8 +275,3 @@ def _training(folder: Path) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

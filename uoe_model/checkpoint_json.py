@@ -4,10 +4,17 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from uoe_model.errors import CheckpointError
+from uoe_model.errors import CheckpointError, first_line
 
 DECOMPOSITION: Final = "decomposition.json"
 """Where a decomposed model keeps what it was cut from and what that cost."""
+
+SCOPES: Final = ("both", "attention", "mlp")
+"""Whose experts are fewer, in the curve of a decomposed model."""
+
+ROUTES: Final = ("calibrated", "random", "longest")
+"""How they are chosen: by the calibrated routers; by random logits; by the true length of every expert's output, which
+no router knows."""
 
 MAX_JSON_BYTES: Final = 16 << 20
 """Largest JSON file of a checkpoint folder that is read."""
@@ -28,11 +35,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path.parent.name} has no {path.name}: choose a folder that save_pretrained wrote."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.parent.name}/{path.name} cannot be read: {_reason(error)}") from error
+        raise CheckpointError(f"{path.parent.name}/{path.name} cannot be read: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path.parent.name}/{path.name} holds no JSON object")
     return content
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

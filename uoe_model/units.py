@@ -50,9 +50,7 @@ def cut_text(bundle: Bundle, text: str) -> CutText:
     if not len(encoded):
         raise InputError(f"The tokenizer of {bundle.name} leaves nothing of this text: give other characters.")
     windows = context_windows(len(encoded), bundle.config.max_position_embeddings - len(frame))
-    examples = tuple(
-        np.concatenate([frame.before, encoded.token_ids[window], frame.after]).astype(np.int64) for window in windows
-    )
+    examples = tuple(frame.around(encoded.token_ids[window]) for window in windows)
     return CutText(encoded=encoded, frame=frame, windows=windows, examples=examples)
 
 

@@ -1,12 +1,12 @@
 """`python -m analysis.exports.comparison FILE --output DIR`: a comparison as a figure for a column, and as a table."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from analysis.comparison import (
     Result,
@@ -17,29 +17,22 @@ from analysis.comparison import (
     comparison_table,
     load_comparison,
 )
-from analysis.exports.chart.draw import draw_chart
-from analysis.exports.drawing import Drawing
-from analysis.exports.files import DEFAULT_DPI
-from analysis.exports.pdf import write_pdf
-from analysis.exports.png import write_png
-from analysis.exports.presets import PRESETS, page_width_pt, preset_named, spans_of
-from analysis.exports.svg import write_svg
+from analysis.exports.command import column_figure, run_command
+from analysis.exports.presets import Preset
 from analysis.figures.comparison import TITLE, VARIANT_NAMES, build_comparison_figure
-from uoe_model.errors import UoEError
 
 UNKNOWN: Final = "–"
 
 
-def draw_comparison(result: Result, *, width_pt: float, font_pt: float) -> Drawing:
-    """The figure at the size of a page; see `build_comparison_figure`."""
-    figure = build_comparison_figure(
+def figure_of(result: Result) -> go.Figure:
+    """The figure of a whole comparison; see `build_comparison_figure`."""
+    return build_comparison_figure(
         comparison_runs(result),
         comparison_table(result),
         comparison_dependence(result),
         comparison_differences(result),
         kind=result["kind"],
     )
-    return draw_chart(figure, width_pt=width_pt, font_pt=font_pt)
 
 
 def render_comparison(result: Result) -> str:
@@ -135,37 +128,23 @@ def _share(value: float) -> str:
     return UNKNOWN if pd.isna(value) else f"{value:.1%}"
 
 
+def _make(file: Path, preset: Preset) -> dict[str, bytes]:
+    result = load_comparison(file)
+    figure = figure_of(result)
+    stem = f"comparison-{result['kind']}"
+    tables = {f"{stem}.md": render_comparison(result).encode()}
+    return column_figure(figure, stem, title=TITLE, preset=preset) | tables
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the files; 0 if all were written, 2 with one sentence if not."""
-    options = _parser().parse_args(arguments)
-    try:
-        result = load_comparison(options.file)
-        preset = preset_named(options.preset)
-        width = page_width_pt(preset, spans_of(preset)[0])
-        drawing = draw_comparison(result, width_pt=width, font_pt=preset.font_pt)
-        stem = f"comparison-{result['kind']}"
-        made = {
-            f"{stem}.svg": write_svg(drawing),
-            f"{stem}.pdf": write_pdf(drawing, title=TITLE),
-            f"{stem}.png": write_png(drawing, dpi=DEFAULT_DPI),
-            f"{stem}.md": render_comparison(result).encode(),
-        }
-        options.output.mkdir(parents=True, exist_ok=True)
-        for name, data in made.items():
-            (options.output / name).write_bytes(data)
-            print(options.output / name)  # noqa: T201  (a command's output)
-    except (UoEError, OSError) as error:
-        print(f"Nothing was written: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis.exports.comparison", description=__doc__)
-    parser.add_argument("file", type=Path, help="comparison.json")
-    parser.add_argument("--preset", choices=list(PRESETS), default="icml", help="venue whose column the figure fits")
-    parser.add_argument("--output", type=Path, default=Path(), help="folder of the files; default: this one")
-    return parser
+    """Write the files; see `run_command`."""
+    return run_command(
+        _make,
+        arguments,
+        prog="python -m analysis.exports.comparison",
+        description=__doc__,
+        file_help="comparison.json",
+    )
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.decomposition import ROUTES, SCOPES
 from analysis.figures.frame import build_frame, nothing_to_draw
 from analysis.figures.theme import IDENTITIES, INK, PAGE, QUIET_INK, ThemeName
+from uoe_model.checkpoint_json import ROUTES, SCOPES
 
 TITLE: Final = "Error with fewer experts"
 SCOPE_NAMES: Final = {"both": "both blocks", "attention": "attention", "mlp": "MLP"}

@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from analysis.decomposition import ROUTES
+from uoe_model.checkpoint_json import ROUTES
 
 SCOPES = {"both": ((1, 1), (1, 2), (2, 3), (2, 4), (2, 1)), "attention": ((1, 4), (2, 4))}
 SCOPES["mlp"] = tuple((2, k) for k in range(1, 5))

@@ -8,15 +8,17 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import cache
 from dashboard.model_tasks import DecomposeRequest, target_folder
-from dashboard.models import find_models
+from dashboard.models import DENSE_FAMILIES, find_models
 from dashboard.settings import MODELS_VARIABLE, Settings
 from tests.dashboard.conftest import open_page, press, settle, state_of, words_on
 from tests.dense_checkpoints import TEXT, save_dense
 from tests.uoe_model.reference.released import save_released
 from uoe_model.bundle import load_bundle
+from uoe_model.decompose.families import READERS
 from uoe_model.errors import CheckpointError
 from uoe_model.result import ClassPrediction, EmbeddingPrediction
 from uoe_model.trace import FILLER
+from uoe_model.watch import UNWATCHED
 
 RELEASED = "tiny.model · released by the authors"
 
@@ -115,6 +117,23 @@ def test_what_cannot_be_cut_costs_nothing(models: Path) -> None:
     assert state_of(page).showing is before
     assert "3 experts cannot share them equally" in words_on(page.run())
     assert not (models / "bert-uoe").exists()
+
+
+def test_families_are_those_that_can_be_cut() -> None:
+    assert set(DENSE_FAMILIES) == set(READERS)
+
+
+@pytest.mark.parametrize("is_absolute", [True, False])
+def test_a_hub_id_names_no_folder_of_the_server(
+    foreign: Path, models: Path, monkeypatch: pytest.MonkeyPatch, is_absolute: bool
+) -> None:
+    monkeypatch.chdir(foreign.parent)
+    folder = foreign / "dense-bert"
+    typed = str(folder if is_absolute else folder.relative_to(foreign.parent))
+    request = request_for(models, "bert", source=typed)
+    with pytest.raises(CheckpointError, match="is no hub id"):
+        request.work(None, UNWATCHED)
+    assert not request.target.exists()
 
 
 def test_the_dialog_offers_what_can_be_cut(models: Path) -> None:

@@ -2,27 +2,21 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from uoe_model.checkpoint_json import ROUTES, SCOPES
 from uoe_model.decompose.calibrate import Batch, blocks_of, body_of, encode, expert_norms
 from uoe_model.layout import RoutingLayout
 from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification
 from uoe_model.outputs import UoEModelOutput
 from uoe_model.router import ReplaceLogits, RoutingOverrides
+from uoe_model.scoring import LOGITS_AT_ONCE
 from uoe_model.watch import Watch, check_cancelled
-
-ROUTES: Final = ("calibrated", "random", "longest")
-"""By the calibrated routers; by random logits; by the true length of every expert's output, which no router knows."""
-
-MOST_LOGITS: Final = 1 << 24
-"""Logits that are computed at once, which bounds the memory of large vocabularies."""
-
-SCOPES: Final = ("both", "attention", "mlp")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -113,7 +107,7 @@ def _text_loss(model: UoEForCausalLM, input_ids: Tensor, out: UoEModelOutput) ->
     ids_N = out.layout.select(input_ids)
     follows = out.layout.group_N[1:] == out.layout.group_N[:-1]
     hidden_ND, next_N = out.last_hidden_state[:-1][follows], ids_N[1:][follows]
-    rows = max(MOST_LOGITS // model.config.vocab_size, 1)
+    rows = max(LOGITS_AT_ONCE // model.config.vocab_size, 1)
     loss = 0.0
     for start in range(0, len(next_N), rows):
         logits = model.lm_head(hidden_ND[start : start + rows])

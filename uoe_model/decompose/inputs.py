@@ -74,7 +74,7 @@ def _text_examples(dense: DenseModel, tokenizer: PreTrainedTokenizerFast, texts:
         ids = encode(tokenizer, check_text(text, max_chars=MAX_TEXT_BYTES)).token_ids
         share = -(-left // (len(texts) - place))
         for window in context_windows(min(len(ids), share), room):
-            examples.append(np.concatenate([frame.before, ids[window], frame.after]).astype(np.int64))
+            examples.append(frame.around(ids[window]))
             left -= window.stop - window.start
     return examples
 

@@ -14,7 +14,7 @@ from uoe_model.bundle import DAMAGED, loading_quietly
 from uoe_model.checkpoint_json import read_json
 from uoe_model.decompose.dense import DenseModel
 from uoe_model.decompose.families import READERS
-from uoe_model.errors import CheckpointError, is_out_of_memory
+from uoe_model.errors import CheckpointError, first_line, is_out_of_memory
 from uoe_model.processors.image import UoEImageProcessor
 from uoe_model.processors.text import frame_of
 
@@ -44,6 +44,16 @@ def load_source(source: Path | str) -> tuple[DenseModel, Processor]:
     return dense, _load_image_processor(source, dense) if dense.kind == "image" else _load_tokenizer(source, dense)
 
 
+def check_hub_id(source: str) -> None:
+    """Refuse what is no hub id, above all a path: a folder of this machine is not for everybody who can type its name.
+
+    Raises:
+        CheckpointError: it is no `owner/name`, or there is a folder or file of that name, which would be read instead.
+    """
+    if not _HUB_ID.fullmatch(source) or Path(source).exists():
+        raise CheckpointError(f"{source[:80]!r} is no hub id of the form owner/name.")
+
+
 def _load_dense(source: Path | str, name: str) -> DenseModel:
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -64,7 +74,7 @@ def _load_dense(source: Path | str, name: str) -> DenseModel:
     except DAMAGED as error:
         if is_out_of_memory(error):
             raise
-        raise CheckpointError(f"{name} cannot be loaded: {_first_line(error)}") from error
+        raise CheckpointError(f"{name} cannot be loaded: {first_line(error)}") from error
     model, info = loaded
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     other = sorted(key for key, *_ in info["mismatched_keys"])
@@ -96,7 +106,7 @@ def _load_tokenizer(source: Path | str, dense: DenseModel) -> PreTrainedTokenize
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, use_fast=True)
     except Exception as error:  # damaged files make the tokenizers library raise plain Exception
-        raise CheckpointError(f"{dense.name}: its tokenizer cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"{dense.name}: its tokenizer cannot be read: {first_line(error)}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise CheckpointError(f"{dense.name} has no fast tokenizer, which says where tokens stand in the text.")
     size = dense.config["vocab_size"]
@@ -113,7 +123,7 @@ def _load_image_processor(source: Path | str, dense: DenseModel) -> UoEImageProc
     try:
         found = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, backend="pil").to_dict()
     except DAMAGED as error:
-        raise CheckpointError(f"{dense.name}: its image processor cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"{dense.name}: its image processor cannot be read: {first_line(error)}") from error
     if dense.config["num_channels"] != 3:
         raise CheckpointError(f"{dense.name} takes {dense.config['num_channels']} channels, pictures have 3.")
     try:
@@ -137,7 +147,3 @@ def _normalisation(found: dict[str, Any]) -> tuple[list[float], list[float]]:
         for value in (found["image_mean"], found["image_std"])
     )
     return [one / factor for one in mean], [one / factor for one in std]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

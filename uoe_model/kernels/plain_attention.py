@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from uoe_model.dispatch import SlotTable
-from uoe_model.kernels.plain_rows import experts_per_chunk, slot_gates, slot_values_to_units, weighted_sum
+from uoe_model.kernels.plain_rows import experts_per_chunk, slot_gates, slot_values_to_units, slots_of, weighted_sum
 
 Rotation: TypeAlias = tuple[Tensor, Tensor]
 """cos and sin (N, head width / 2) of every unit's original position."""
@@ -126,7 +126,7 @@ class _ExpertAttention(torch.autograd.Function):
         keys, values = [], []
         for first in range(0, num_experts, chunk):
             experts = slice(first, min(first + chunk, num_experts))
-            slots, batches = _slots_of(experts, table)
+            slots, batches = slots_of(experts, table)
             unit_S = table.unit_S[slots]
             rows_ESD = x_ND.index_select(0, unit_S).view(-1, rows_per_expert, width)
             qkv = torch.baddbmm(b_qkv_EC[experts].unsqueeze(1), rows_ESD, w_qkv_EDC[experts])
@@ -167,7 +167,7 @@ class _ExpertAttention(torch.autograd.Function):
         per_chunk = len(parts) // len(range(0, num_experts, ctx.chunk))
         for number, first in enumerate(range(0, num_experts, ctx.chunk)):
             experts = slice(first, min(first + ctx.chunk, num_experts))
-            slots, batches = _slots_of(experts, table)
+            slots, batches = slots_of(experts, table)
             unit_S = table.unit_S[slots]
             q, k, v, heads, *saved = parts[number * per_chunk : (number + 1) * per_chunk]
             gate_ES1 = gate_S[slots].view(-1, rows_per_expert, 1)
@@ -193,12 +193,6 @@ class _ExpertAttention(torch.autograd.Function):
         grad_x = weighted_sum(table.slot_NK, grad_rows_SD, table.kept_NK.to(x_ND.dtype))
         grad_gate_NK = slot_values_to_units(grad_gate_S, table).to(gate_NK.dtype)
         return grad_x, grad_gate_NK, grad_w_qkv, grad_b_qkv, grad_w_o, None, None, None, None, None, None
-
-
-def _slots_of(experts: slice, table: SlotTable) -> tuple[slice, slice]:
-    """Where consecutive experts stand among all slots, and among all (expert, example) batches."""
-    batches = slice(experts.start * table.num_groups, experts.stop * table.num_groups)
-    return slice(batches.start * table.num_slots, batches.stop * table.num_slots), batches
 
 
 def _join_heads(heads: Tensor, rows_per_expert: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from uoe_model.dispatch import SlotTable
-from uoe_model.kernels.plain_rows import experts_per_chunk, slot_gates, slot_values_to_units, weighted_sum
+from uoe_model.kernels.plain_rows import experts_per_chunk, slot_gates, slot_values_to_units, slots_of, weighted_sum
 
 _APPROXIMATE: Final = {"gelu": "none", "gelu_tanh": "tanh"}
 
@@ -38,7 +38,7 @@ class _ExpertMLP(torch.autograd.Function):
         parts = []
         for first in range(0, num_experts, chunk):
             experts = slice(first, min(first + chunk, num_experts))
-            slots = slice(experts.start * rows_per_expert, experts.stop * rows_per_expert)
+            slots, _ = slots_of(experts, table)
             rows_ESD = x_ND.index_select(0, table.unit_S[slots]).view(-1, rows_per_expert, width)
             a_ESF = torch.baddbmm(b1_EF[experts].unsqueeze(1), rows_ESD, w1_EDF[experts])
             out_ESD = y_SD[slots].view(-1, rows_per_expert, width)
@@ -63,7 +63,7 @@ class _ExpertMLP(torch.autograd.Function):
         grad_b1 = w1_EDF.new_empty(num_experts, w1_EDF.shape[2])
         for part, first in zip(parts, range(0, num_experts, ctx.chunk), strict=True):
             experts = slice(first, min(first + ctx.chunk, num_experts))
-            slots = slice(experts.start * rows_per_expert, experts.stop * rows_per_expert)
+            slots, _ = slots_of(experts, table)
             unit_S = table.unit_S[slots]
             gate_ES1 = gate_S[slots].view(-1, rows_per_expert, 1)
             grad_ESD = grad_ND.index_select(0, unit_S).view(-1, rows_per_expert, width)

@@ -29,6 +29,12 @@ def slot_values_to_units(values_S: Tensor, table: SlotTable) -> Tensor:
     return values_S[table.slot_NK] * table.kept_NK
 
 
+def slots_of(experts: slice, table: SlotTable) -> tuple[slice, slice]:
+    """Where consecutive experts stand among all slots, and among all (expert, example) batches."""
+    batches = slice(experts.start * table.num_groups, experts.stop * table.num_groups)
+    return slice(batches.start * table.num_slots, batches.stop * table.num_slots), batches
+
+
 def experts_per_chunk(rows_per_expert: int, width: int, element_size: int) -> int:
     """How many experts are processed together, given what one row of theirs needs at the same time."""
     return max(1, CHUNK_BYTES // max(rows_per_expert * width * element_size, 1))

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from uoe_model.errors import InputError
+from uoe_model.errors import InputError, first_line
 from uoe_model.processors.signatures import describe_content
 from uoe_model.processors.text_input import shorten_name
 
@@ -172,7 +172,7 @@ def _not_a_picture(subject: str, data: bytes) -> str:
 
 def _reason(error: BaseException) -> str:
     """What the reader complained about, in one short line."""
-    return shorten_name(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+    return shorten_name(first_line(error))
 
 
 def _raster_formats() -> list[str]:

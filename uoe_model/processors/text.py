@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from uoe_model.errors import CheckpointError, ConfigError
+from uoe_model.errors import CheckpointError, ConfigError, first_line
 from uoe_model.processors.text_input import (
     MAX_TEXT_BYTES,
     MAX_TEXT_CHARS,
@@ -153,7 +153,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         # Not AutoTokenizer: it would run code that a folder's settings name.
         tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # damaged files make the tokenizers library raise plain Exception
-        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {first_line(error)}") from error
     return tokenizer
 
 
@@ -175,6 +175,10 @@ class Frame:
 
     def __len__(self) -> int:
         return len(self.before) + len(self.after)
+
+    def around(self, token_ids: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        """An example: these ids (T,) between the frame's."""
+        return np.concatenate([self.before, token_ids, self.after]).astype(np.int64)
 
 
 def frame_of(tokenizer: PreTrainedTokenizerFast, *, needs_begin: bool) -> Frame:
@@ -328,10 +332,6 @@ def _read(token: str) -> bytes:
     if byte := _BYTE_TOKEN.fullmatch(token):
         return bytes([int(byte[1], 16)])
     return token.removeprefix("##").replace(_SPACE_MARK, " ").encode("utf-8")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -191,6 +191,11 @@ def expert_selection(x_BSD: Tensor, parameters: Parameters, *, top_k: int) -> tu
     return out, p_BE, chosen_BE
 
 
+def under(parameters: Parameters, prefix: str) -> dict[str, Tensor]:
+    """Those whose names start with the prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in parameters.items() if key.startswith(prefix)}
+
+
 def _routed(mask_BS: Tensor, quirks: Quirks) -> Tensor:
     return torch.ones_like(mask_BS, dtype=torch.bool) if quirks.routed_padding else mask_BS != 0
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uoe_model.errors import InputError
-from uoe_model.reference.blocks import How, Parameters, Routed, attention, mlp_v2
+from uoe_model.reference.blocks import How, Parameters, Routed, attention, mlp_v2, under
 
 RMS_EPSILON = 1e-6
 LAYER_EPSILON = 1e-5
@@ -96,7 +96,7 @@ class ReferenceClassifier:
             routed = attention(
                 u,
                 mask_BS,
-                _under(self.parameters, at + "mha."),
+                under(self.parameters, at + "mha."),
                 top_k=self.shape.attention_top_k,
                 num_heads=self.shape.num_heads,
                 how=how,
@@ -109,7 +109,7 @@ class ReferenceClassifier:
             routed = mlp_v2(
                 u,
                 mask_BS,
-                _under(self.parameters, at + "mlpblock."),
+                under(self.parameters, at + "mlpblock."),
                 top_k=self.shape.mlp_top_k,
                 how=how,
                 site=f"l{layer}_mlp",
@@ -131,7 +131,3 @@ class ReferenceClassifier:
 
 def _rms_norm(u: Tensor, weight_D: Tensor) -> Tensor:
     return weight_D * u * (u.square().mean(-1, keepdim=True) + RMS_EPSILON).rsqrt()
-
-
-def _under(parameters: Parameters, prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in parameters.items() if key.startswith(prefix)}

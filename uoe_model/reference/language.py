@@ -1,15 +1,14 @@
 """The released language model: attention v3 with memory, MLP by data (DS) and by sample (ES), the whole decoder."""
 
 import dataclasses
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from uoe_model.errors import ConfigError
-from uoe_model.reference.blocks import How, Parameters, Routed
-from uoe_model.reference.selection import Requests, fill_slots, gather_rows, request, scatter_rows
+from uoe_model.reference.blocks import How, Parameters, Routed, mlp_v2, under
+from uoe_model.reference.selection import fill_slots, gather_rows, request, scatter_rows
 
 GATE_EPSILON = 1e-8
 MLP_TOP_K = 2
@@ -110,24 +109,9 @@ def _hidden(
 
 def mlp_ds(x_BSD: Tensor, parameters: Parameters, *, post_norm: bool = True, how: How, site: str = "") -> Routed:
     """UoME_DS: as MLP v2 with a small epsilon, and its own residual and norm."""
-    quirks = how.quirks
     everyone = torch.ones(x_BSD.shape[:2], dtype=torch.bool, device=x_BSD.device)
-    requests = _requests(x_BSD, parameters, MLP_TOP_K, how, everyone)
-    num_experts, length = requests.p_BSE.shape[-1], x_BSD.shape[1]
-    slots_each = length // 2 if quirks.half_capacity else -(-MLP_TOP_K * length // num_experts)
-    slots = fill_slots(
-        requests,
-        torch.full((len(x_BSD),), slots_each, device=x_BSD.device),
-        filler=quirks.filler,
-        weighted=not quirks.unweighted,
-        ties=how.ties,
-        forced_EBL=how.forced.get(site),
-    )
-    rows = gather_rows(x_BSD, slots.ids_EBL)
-    hidden = F.gelu(_project(rows, parameters["linear1.weight.0"], parameters["linear1.bias.0"]))
-    y = _project(hidden, parameters["linear2.weight.0"], parameters["linear2.bias"].unsqueeze(1))
-    out = _finish(x_BSD, scatter_rows(y, slots, length), parameters, post_norm)
-    return Routed(out_BSD=out, requests=requests, slots=slots)
+    routed = mlp_v2(x_BSD, everyone, parameters, top_k=MLP_TOP_K, how=how, epsilon=GATE_EPSILON, site=site)
+    return dataclasses.replace(routed, out_BSD=_finish(x_BSD, routed.out_BSD, parameters, post_norm))
 
 
 def mlp_es(x_BSD: Tensor, parameters: Parameters, *, top_k: int, post_norm: bool = True) -> tuple[Tensor, Tensor]:
@@ -169,13 +153,13 @@ def decoder_layer(
     attended = attention(
         x_SBD.transpose(0, 1),
         forbidden,
-        _under(parameters, "dec_attn."),
+        under(parameters, "dec_attn."),
         memory_BMD=None if memory_MBD is None else memory_MBD.transpose(0, 1),
         post_norm=post_norm,
         how=how,
         site=f"{site}_attn",
     )
-    inner = _under(parameters, "pos_ff.")
+    inner = under(parameters, "pos_ff.")
     across = how.quirks.across_batch
     given = attended.out_BSD.transpose(0, 1) if across else attended.out_BSD
     routed = None
@@ -234,7 +218,7 @@ def run_segment(
         out = decoder_layer(
             x,
             forbidden,
-            _under(parameters, f"layers.{layer}."),
+            under(parameters, f"layers.{layer}."),
             memory_MBD=remembered,
             post_norm=post_norm,
             how=how,
@@ -254,8 +238,16 @@ def _remember(before: Tensor | None, now: Tensor, memory_length: int) -> Tensor:
 
 
 def _route(x_BSD: Tensor, parameters: Parameters, top_k: int, how: How, site: str) -> Routed:
-    everyone = torch.ones(x_BSD.shape[:2], dtype=torch.bool, device=x_BSD.device)
-    requests = _requests(x_BSD, parameters, top_k, how, everyone)
+    requests = request(
+        x_BSD,
+        parameters["switch_gate.w_gate.weight"],
+        parameters["switch_gate.w_gate.bias"],
+        top_k,
+        over_batch=how.quirks.batch_gate,
+        epsilon=GATE_EPSILON,
+        valid_BS=torch.ones(x_BSD.shape[:2], dtype=torch.bool, device=x_BSD.device),
+        ties=how.ties,
+    )
     slots = fill_slots(
         requests,
         None,
@@ -265,19 +257,6 @@ def _route(x_BSD: Tensor, parameters: Parameters, top_k: int, how: How, site: st
         forced_EBL=how.forced.get(site),
     )
     return Routed(out_BSD=x_BSD, requests=requests, slots=slots)
-
-
-def _requests(x_BSD: Tensor, parameters: Parameters, top_k: int, how: How, everyone: Tensor) -> Requests:
-    return request(
-        x_BSD,
-        parameters["switch_gate.w_gate.weight"],
-        parameters["switch_gate.w_gate.bias"],
-        top_k,
-        over_batch=how.quirks.batch_gate,
-        epsilon=GATE_EPSILON,
-        valid_BS=everyone,
-        ties=how.ties,
-    )
 
 
 def _project(rows_EBLD: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -302,7 +281,3 @@ def _finish(x_BSD: Tensor, y_BSD: Tensor, parameters: Parameters, post_norm: boo
         return total
     scale, shift = parameters["layer_norm.weight"], parameters["layer_norm.bias"]
     return F.layer_norm(total, (total.shape[-1],), scale, shift, LAYER_EPSILON)
-
-
-def _under(parameters: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in parameters.items() if key.startswith(prefix)}

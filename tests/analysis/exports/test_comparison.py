@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from analysis.comparison import comparison_table
-from analysis.exports.comparison import draw_comparison, main, render_comparison
+from analysis.exports.chart.draw import draw_chart
+from analysis.exports.comparison import figure_of, main, render_comparison
 from analysis.exports.typeface import MIN_TEXT_PT
 from tests.analysis.comparisons import make_comparison
 from tests.analysis.exports.drawn import texts
@@ -24,7 +25,7 @@ def test_the_files_of_a_column_are_written(kind: str, tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize("kind", ["image", "text"])
 def test_all_words_fit_the_column_and_can_be_read(kind: str):
-    drawing = draw_comparison(make_comparison(kind), width_pt=234.0, font_pt=8.0)
+    drawing = draw_chart(figure_of(make_comparison(kind)), width_pt=234.0, font_pt=8.0)
     assert not drawing.notes
     assert min(text.size for text in texts(drawing)) >= MIN_TEXT_PT
     said = " ".join(text.text for text in texts(drawing))

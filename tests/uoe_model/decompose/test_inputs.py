@@ -106,7 +106,7 @@ def test_the_loss_is_the_same_however_few_logits_are_held_at_once(sources, tmp_p
     folder = save_dense("gpt2", tmp_path / "gpt2")
     options = DecomposeOptions(attention_experts=1, mlp_experts=2)
     whole = decompose(folder, tmp_path / "whole", options, texts=[TEXT])["curve"]
-    monkeypatch.setattr(curve, "MOST_LOGITS", 1000)
+    monkeypatch.setattr(curve, "LOGITS_AT_ONCE", 1000)
     parts = decompose(folder, tmp_path / "parts", options, texts=[TEXT])["curve"]
     assert [row["loss"] for row in parts] == pytest.approx([row["loss"] for row in whole], rel=1e-6)
 
