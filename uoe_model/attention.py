@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from uoe_model.cache import CacheStep
 from uoe_model.config import UoEConfig
+from uoe_model.decision import RoutingDecision
 from uoe_model.dispatch import build_slot_table, kept_by_expert
 from uoe_model.kernels.backend import (
     AttentionRows,
@@ -17,7 +18,7 @@ from uoe_model.kernels.backend import (
     weighted_sum,
 )
 from uoe_model.layout import RoutingLayout
-from uoe_model.router import Router, RoutingDecision, RoutingOverrides
+from uoe_model.router import Router, RoutingOverrides
 
 
 class SMHA(nn.Module):
@@ -75,13 +76,12 @@ class SMHA(nn.Module):
             out_ND, rows = self._attend(x_ND, layout, decision, rotation, keep_rows=step is not None)
             if step is not None and rows is not None:
                 step.store(self.router, overrides, decision)
-                step.store_keys(self.layer, *rows.by_unit())
+                step.store_keys(self.layer, *rows)
         else:
             everything = step.decide(self.router, x_ND, overrides)
             decision = step.new_part(everything)
             out_ND = self._attend_cached(x_ND, decision, everything, rotation, step)
-        reached_N1 = decision.kept_NK.any(-1, keepdim=True)
-        return out_ND + reached_N1 * self.b_o.to(out_ND.dtype), decision
+        return out_ND, decision
 
     def _attend(
         self,
@@ -91,19 +91,19 @@ class SMHA(nn.Module):
         rotation: Rotation | None,
         *,
         keep_rows: bool,
-    ) -> tuple[Tensor, AttentionRows | None]:
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """All units at once; also their keys and values if a cache wants them."""
-        table = build_slot_table(decision, self.num_experts, layout.group_N, layout.num_groups)
         w_qkv, b_qkv, w_o = self._weights(x_ND)
         return expert_attention(
             x_ND.to(w_o.dtype),
-            decision.gate_NK,
+            decision,
+            layout,
             w_qkv,
             b_qkv,
             w_o,
+            self.b_o.to(w_o.dtype),
             self.shape,
             rotation,
-            table,
             causal=self.is_causal,
             gate_keys=self.gate_keys,
             keep_rows=keep_rows,
@@ -151,7 +151,9 @@ class SMHA(nn.Module):
             enable_gqa=self.shape.heads != self.shape.kv_heads,
         )
         heads_ESW = heads.transpose(1, 2).reshape(self.num_experts, -1, w_o.shape[1])
-        return weighted_sum(table.slot_NK, torch.bmm(heads_ESW, w_o).flatten(0, 1), decision.gate_NK.to(w_o.dtype))
+        y_SD = torch.bmm(heads_ESW, w_o).flatten(0, 1)
+        out_ND = weighted_sum(table.slot_NK, y_SD, decision.gate_NK.to(w_o.dtype))
+        return out_ND + decision.kept_NK.any(-1, keepdim=True) * self.b_o.to(out_ND.dtype)
 
 
 def log_gates(gate: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from uoe_model.capacity import example_capacity
 from uoe_model.config import RouterConfig
+from uoe_model.decision import NOBODY, RoutingDecision
 from uoe_model.errors import ConfigError
 from uoe_model.layout import RoutingLayout, build_layout
-from uoe_model.router import NOBODY, Router, RoutingDecision, RoutingOverrides, decide, example_capacity
+from uoe_model.router import Router, RoutingOverrides, decide
 
 _GRID_FILL = {"logits_NE": 0, "expert_NK": NOBODY, "gate_NK": 0, "kept_NK": False}
 

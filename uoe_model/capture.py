@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from uoe_model.capacity import example_capacity
 from uoe_model.config import BLOCKS, RouterConfig, UoEConfig
+from uoe_model.decision import RoutingDecision
 from uoe_model.errors import CaptureError
-from uoe_model.router import RoutingDecision, RoutingOverrides, example_capacity
+from uoe_model.router import RoutingOverrides
 from uoe_model.self_check import build_self_check
 from uoe_model.trace import (
     DROPPED,

@@ -6,7 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from uoe_model.router import RoutingDecision
+from uoe_model.decision import RoutingDecision
 
 ROW_MULTIPLE: Final = 8
 """Slots per expert are rounded up to this, so that products of similar sizes share one shape."""

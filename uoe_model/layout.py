@@ -71,6 +71,18 @@ class RoutingLayout:
         """int64, where each patch stands in the flattened grid G x P."""
         return self.group_M * self.longest + self.time_M
 
+    @cached_property
+    def first_patch_X(self) -> Tensor:
+        """int32 (G + 1), first patch of every example, and M."""
+        zero = self.patches_G.new_zeros(1)
+        return torch.cat([zero, self.patches_G.cumsum(0)]).int()
+
+    @cached_property
+    def first_unit_X(self) -> Tensor:
+        """int32 (G + 1), first unit of every example, and N."""
+        ends = self.first_M.new_full((1,), self.num_units)
+        return torch.cat([self.first_M, ends]).index_select(0, self.first_patch_X).int()
+
     def to_grid(self, values_ME: Tensor, fill: float) -> Tensor:
         """Lay (M, E) out as (G, E, P), with `fill` where an example has no further patch."""
         num_experts = values_ME.shape[1]

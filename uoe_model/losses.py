@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uoe_model.config import RouterConfig
+from uoe_model.decision import RoutingDecision
 from uoe_model.layout import RoutingLayout
-from uoe_model.router import RoutingDecision
 
 
 def load_balancing_loss(

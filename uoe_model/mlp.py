@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from uoe_model.cache import CacheStep
 from uoe_model.config import UoEConfig
-from uoe_model.dispatch import build_slot_table
+from uoe_model.decision import RoutingDecision
 from uoe_model.kernels.backend import compute_dtype, expert_mlp
 from uoe_model.layout import RoutingLayout
-from uoe_model.router import Router, RoutingDecision, RoutingOverrides
+from uoe_model.router import Router, RoutingOverrides
 
 
 class UoME(nn.Module):
@@ -46,9 +46,6 @@ class UoME(nn.Module):
                 step.store(self.router, overrides, decision)
         else:
             decision = step.new_part(step.decide(self.router, x_ND, overrides))
-        table = build_slot_table(decision, self.w1.shape[0], None, 1)
         dtype = compute_dtype(x_ND)
-        w1, b1, w2 = (weight.to(dtype) for weight in (self.w1, self.b1, self.w2))
-        out_ND = expert_mlp(x_ND.to(dtype), decision.gate_NK, w1, b1, w2, self.act, table)
-        reached_N1 = decision.kept_NK.any(-1, keepdim=True)
-        return out_ND + reached_N1 * self.b2.to(dtype), decision
+        w1, b1, w2, b2 = (weight.to(dtype) for weight in (self.w1, self.b1, self.w2, self.b2))
+        return expert_mlp(x_ND.to(dtype), decision, w1, b1, w2, b2, self.act), decision

@@ -19,12 +19,13 @@ from transformers import initialization as init
 from uoe_model.attention import SMHA, rotary_angles
 from uoe_model.cache import CacheStep, UoECache, begin_step
 from uoe_model.config import UoEConfig
+from uoe_model.decision import RoutingDecision
 from uoe_model.errors import ConfigError, InputError
 from uoe_model.layout import RoutingLayout, build_layout
 from uoe_model.losses import load_balancing_loss, next_token_loss, router_z_loss
 from uoe_model.mlp import UoME
 from uoe_model.outputs import UoEEncoderOutput, UoEModelOutput, UoEOutput
-from uoe_model.router import Router, RoutingDecision, RoutingOverrides
+from uoe_model.router import Router, RoutingOverrides
 from uoe_model.stem import ImageStem
 
 

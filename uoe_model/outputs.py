@@ -6,8 +6,8 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from uoe_model.cache import UoECache
+from uoe_model.decision import RoutingDecision
 from uoe_model.layout import RoutingLayout
-from uoe_model.router import RoutingDecision
 
 
 @dataclasses.dataclass

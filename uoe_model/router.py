@@ -2,56 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uoe_model.config import MINIMUM_CAUSAL_CAPACITY, Gate, RouterConfig
+from uoe_model.capacity import capacity_of_patches, example_capacity
+from uoe_model.config import Gate, RouterConfig
+from uoe_model.decision import NOBODY, RoutingDecision
+from uoe_model.kernels.backend import route
 from uoe_model.layout import RoutingLayout
-
-UNLIMITED: Final = -1
-"""Capacity of an expert that is never full."""
-
-NOBODY: Final = -1
-"""Expert id of a column that is no request."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RoutingDecision:
-    """What one router decided, per unit; K columns in order of preference.
-
-    Over the valid units of a layout N counts those; in a model's output N = B * T and padding holds no request.
-
-    Attributes:
-        logits_NE: float32 (float64 in a float64 model), before softmax; of the unit's patch.
-        expert_NK: int64, requested experts; -1 where there is no request (expert choice, padding).
-        gate_NK: float, weight applied to the expert's output; 0 where not kept.
-        kept_NK: bool, whether the expert had a slot.
-        capacity_G: int64, patches an expert takes of each example (-1 unlimited); under `position` admission the value
-            at the last patch.
-    """
-
-    logits_NE: Tensor
-    expert_NK: Tensor
-    gate_NK: Tensor
-    kept_NK: Tensor
-    capacity_G: Tensor
-
-    def spread(self, layout: RoutingLayout) -> "RoutingDecision":
-        """The same decision on the flattened grid of B * T units."""
-        if layout.is_full:
-            return self
-        return RoutingDecision(
-            logits_NE=layout.spread(self.logits_NE),
-            expert_NK=layout.spread(self.expert_NK, NOBODY),
-            gate_NK=layout.spread(self.gate_NK),
-            kept_NK=layout.spread(self.kept_NK),
-            capacity_G=self.capacity_G,
-        )
-
 
 ReplaceLogits = Callable[[int, Tensor, RoutingLayout, Tensor], Tensor]
 """(site_id, logits_ME, layout, router_input_MD) -> logits_ME."""
@@ -130,7 +91,8 @@ class Router(nn.Module):
         if replace is not None:
             router_input_MD = _patch_input(x_ND, patches, causal=causal)
             logits_ME = replace(self.site_id, logits_ME, patches, router_input_MD)
-        return decide(logits_ME, config, patches)
+        decision = route(logits_ME, config, patches)
+        return decide(logits_ME, config, patches) if decision is None else decision
 
     def config_of_call(self, overrides: RoutingOverrides | None) -> RouterConfig:
         """The configuration with the overrides of a call that touch this site."""
@@ -183,28 +145,6 @@ def decide(logits_ME: Tensor, config: RouterConfig, layout: RoutingLayout) -> Ro
         return decision
     rows = {f: getattr(decision, f).index_select(0, layout.patch_N) for f in ("logits_NE", "expert_NK", "gate_NK")}
     return dataclasses.replace(decision, **rows, kept_NK=kept_MK.index_select(0, layout.patch_N))
-
-
-def example_capacity(config: RouterConfig, patches_G: Tensor) -> Tensor:
-    """Patches one expert may take of each example, C = ceil(f * k * patches / E); int64, -1 unlimited.
-
-    Under `position` admission this is the value at the example's last patch, at least 4.
-    """
-    if config.capacity_factor is None:
-        return torch.full_like(patches_G, UNLIMITED)
-    capacity_G = _share_of(patches_G, config)
-    return capacity_G.clamp_min(MINIMUM_CAUSAL_CAPACITY) if config.admission == "position" else capacity_G
-
-
-def _share_of(patches: Tensor, config: RouterConfig) -> Tensor:
-    """ceil(f * k * patches / E), int64; f is the decimal number that was written, not its binary neighbour."""
-    share = Fraction(str(config.capacity_factor)) * config.num_experts_per_tok / config.num_experts
-    if share.numerator < 2**31 or not patches.numel():
-        return -(-patches * share.numerator // share.denominator)
-    # A factor of many digits would overflow int64: count with Python's integers.
-    counts = range(int(patches.max()) + 1)
-    table = [-(-count * share.numerator // share.denominator) for count in counts]
-    return torch.tensor(table, device=patches.device)[patches]
 
 
 def _prefer(p_ME: Tensor) -> Tensor:
@@ -261,7 +201,7 @@ def admit(
     asked_GEP = layout.to_grid(requested_ME.int(), 0)
     asked_GEP = asked_GEP.cumsum(-1)
     time_P = torch.arange(1, layout.longest + 1, device=p_ME.device)
-    capacity_P = _share_of(time_P, config).clamp_min(MINIMUM_CAUSAL_CAPACITY)
+    capacity_P = capacity_of_patches(time_P, config)
     # kept(t) = min(kept(t-1) + request(t), C(t)), unrolled: the tightest earlier limit plus what was asked since.
     kept_GEP = asked_GEP + (capacity_P - asked_GEP).cummin(-1).values.clamp_max(0)
     is_kept_GEP = kept_GEP.diff(dim=-1, prepend=kept_GEP.new_zeros((*kept_GEP.shape[:2], 1))) > 0

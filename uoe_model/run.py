@@ -16,7 +16,7 @@ from uoe_model.capture import build_trace, to_host
 from uoe_model.errors import ConfigError
 from uoe_model.generation import GenerationSettings
 from uoe_model.inference import inference_on, picture_processor, text_tokenizer
-from uoe_model.kernels.backend import BACKEND
+from uoe_model.kernels.backend import pick_backend
 from uoe_model.processors.image import ImageLike
 from uoe_model.processors.text import token_texts
 from uoe_model.result import (
@@ -242,7 +242,7 @@ def _record(bundle: Bundle, kind: str, input_digest: str) -> dict[str, Any]:
         "adapter": f"uoe_model.run.{kind}",
         "dtype": str(bundle.model.dtype).removeprefix("torch."),
         "device": str(bundle.device),
-        "backend": BACKEND,
+        "backend": pick_backend(bundle.device, bundle.model.dtype),
         "seed": None,
         "library_versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
         "input_digest": input_digest,

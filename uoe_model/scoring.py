@@ -13,11 +13,12 @@ from torch import Tensor
 from uoe_model.bundle import Bundle
 from uoe_model.cache import UoECache
 from uoe_model.capture import SiteDecisions, join, to_host
+from uoe_model.decision import NOBODY, RoutingDecision
 from uoe_model.generation import GenerationSettings
 from uoe_model.inference import text_tokenizer
 from uoe_model.outputs import UoEEncoderOutput
 from uoe_model.processors.text import token_texts
-from uoe_model.router import NOBODY, RoutingDecision, RoutingOverrides
+from uoe_model.router import RoutingOverrides
 from uoe_model.watch import UNWATCHED, Watch, check_cancelled
 
 WINDOWS_PER_CALL: Final = 4

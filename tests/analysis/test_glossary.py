@@ -115,8 +115,8 @@ def test_an_id_has_no_term():
 
 def test_capacity_is_the_formula_that_the_model_uses():
     torch = pytest.importorskip("torch")
+    from uoe_model.capacity import example_capacity
     from uoe_model.config import RouterConfig
-    from uoe_model.router import example_capacity
 
     config = RouterConfig(num_experts=8, num_experts_per_tok=3, capacity_factor=1.25)
     assert TERMS["capacity"].formula.startswith("C = ceil(f * k * patches / E)")

@@ -12,9 +12,9 @@ from tests.oracles import blocks
 from tests.oracles.routing import Array, Route, Rule, examples_of, route_inputs
 from uoe_model.attention import SMHA
 from uoe_model.config import RouterConfig, UoEConfig
+from uoe_model.decision import RoutingDecision
 from uoe_model.mlp import UoME
 from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification, UoEModel
-from uoe_model.router import RoutingDecision
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 

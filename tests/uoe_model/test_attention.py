@@ -19,9 +19,9 @@ from tests.uoe_model.models import (
     rule_of,
 )
 from uoe_model.attention import SMHA, rotary_angles
+from uoe_model.decision import RoutingDecision
 from uoe_model.layout import build_layout
 from uoe_model.modeling import UoEModel
-from uoe_model.router import RoutingDecision
 
 VALID = [[1] * 20, [0] * 6 + [1] * 14, [1] * 9 + [0] * 11]
 

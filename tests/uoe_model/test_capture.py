@@ -20,9 +20,9 @@ from tests.uoe_model.bundles import (
 )
 from uoe_model import capture, router
 from uoe_model.capture import SiteDecisions, build_trace, join, patch_ids, to_host
+from uoe_model.decision import RoutingDecision
 from uoe_model.errors import CaptureError, TraceError
 from uoe_model.layout import RoutingLayout
-from uoe_model.router import RoutingDecision
 from uoe_model.run import run_image_on, run_text_on
 from uoe_model.trace import RoutingTrace
 

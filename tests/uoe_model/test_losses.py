@@ -17,9 +17,10 @@ from tests.uoe_model.models import (
     tokens,
 )
 from uoe_model.config import RouterConfig
+from uoe_model.decision import RoutingDecision
 from uoe_model.layout import RoutingLayout, build_layout
 from uoe_model.losses import load_balancing_loss, next_token_loss, router_z_loss
-from uoe_model.router import RoutingDecision, decide
+from uoe_model.router import decide
 
 VALID = [[1] * 14, [0] * 5 + [1] * 9, [1] * 3 + [0] * 11]
 

@@ -17,9 +17,9 @@ from tests.uoe_model.models import (
     free_router,
     rule_of,
 )
+from uoe_model.decision import RoutingDecision
 from uoe_model.layout import build_layout
 from uoe_model.modeling import UoEModel
-from uoe_model.router import RoutingDecision
 
 VALID = [[1] * 20, [0] * 6 + [1] * 14, [1] * 9 + [0] * 11]
 

@@ -6,10 +6,11 @@ from torch import Tensor
 
 from tests.uoe_model.models import build_classifier, build_lm, causal_router, tokens
 from uoe_model.config import RouterConfig
+from uoe_model.decision import RoutingDecision
 from uoe_model.errors import ConfigError
 from uoe_model.layout import RoutingLayout, build_layout
 from uoe_model.replacements import BalancedRandom, LogitTable, LookedUp, Permuted, Untrained, patch_keys, target_sites
-from uoe_model.router import Router, RoutingDecision, RoutingOverrides
+from uoe_model.router import Router, RoutingOverrides
 
 LENGTHS = (9, 4, 12)
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from tests.oracles.routing import Rule, decisions_of, examples_of, patches_of, route_logits, slots, slots_at
 from tests.uoe_model.models import assert_routes, dropped
 from uoe_model.config import RouterConfig
+from uoe_model.decision import RoutingDecision
 from uoe_model.layout import build_layout
-from uoe_model.router import RoutingDecision, decide
+from uoe_model.router import decide
 
 EVERY_ROUTE = [
     pytest.param(selection, admission, factor, id=f"{selection}-{admission}-{factor}")

@@ -8,9 +8,10 @@ import torch
 
 from tests.uoe_model.bundles import LONG_TEXT, assert_checks_pass, image_bundle, picture, text_bundle
 from tests.uoe_model.models import causal_router, free_router
+from uoe_model.capacity import example_capacity
 from uoe_model.config import RouterConfig
 from uoe_model.errors import ConfigError
-from uoe_model.router import RoutingOverrides, example_capacity
+from uoe_model.router import RoutingOverrides
 from uoe_model.run import run_image_on, run_text_on
 
 MANY_DIGITS = (4 / 3, 2 / 3, 0.1 + 0.2, math.pi, 1e-7, 999.123456789012)

@@ -9,13 +9,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from uoe_model.attention import SMHA
-from uoe_model.dispatch import build_slot_table
+from uoe_model.decision import RoutingDecision
 from uoe_model.kernels.backend import activate, expert_attention, expert_mlp
 from uoe_model.layout import RoutingLayout
 from uoe_model.mlp import UoME
 from uoe_model.modeling import UoEForImageClassification, UoEModel
 from uoe_model.outputs import UoEModelOutput
-from uoe_model.router import Router, RoutingDecision, RoutingOverrides
+from uoe_model.router import Router, RoutingOverrides
 from uoe_model.watch import Watch, check_cancelled
 
 Batch = Mapping[str, Tensor]
@@ -86,23 +86,22 @@ def expert_norms(model: PreTrainedModel, site_id: int, x_ND: Tensor, layout: Rou
     )
     norms = []
     if isinstance(block, UoME):
-        table = build_slot_table(alone, 1, None, 1)
         for one in _each(block.w1.shape[0]):
-            out_ND = expert_mlp(x_ND, ones_N1, block.w1[one], block.b1[one], block.w2[one], block.act, table)
+            out_ND = expert_mlp(x_ND, alone, block.w1[one], block.b1[one], block.w2[one], None, block.act)
             norms.append(out_ND.norm(dim=-1))
         return torch.stack(norms, -1)
     rotation = body_of(model).rotation(layout, x_ND.dtype)
-    table = build_slot_table(alone, 1, layout.group_N, layout.num_groups)
     for one in _each(block.num_experts):
         out_ND, _ = expert_attention(
             x_ND,
-            ones_N1,
+            alone,
+            layout,
             block.w_qkv[one],
             block.b_qkv[one],
             block.w_o[one],
+            None,
             block.shape,
             rotation,
-            table,
             causal=block.is_causal,
             gate_keys=False,
         )

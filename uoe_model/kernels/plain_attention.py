@@ -4,8 +4,7 @@ The backward pass gathers the input again, and gets the gates' gradient from the
 nor expert outputs are saved.
 """
 
-import dataclasses
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -13,28 +12,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from uoe_model.dispatch import SlotTable
+from uoe_model.kernels.head_shape import HeadShape, Rotation
 from uoe_model.kernels.plain_rows import experts_per_chunk, slot_gates, slot_values_to_units, slots_of, weighted_sum
-
-Rotation: TypeAlias = tuple[Tensor, Tensor]
-"""cos and sin (N, head width / 2) of every unit's original position."""
 
 _HIDDEN: Final = -1e30
 _HIDDEN_HALF: Final = -3e4
 """Added to the logit of a slot that holds nobody; finite, so that a batch without any unit stays finite too."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class HeadShape:
-    """Heads of one expert: query heads, key/value heads (each serves heads / kv_heads query heads), width of a head."""
-
-    heads: int
-    kv_heads: int
-    width: int
-
-    @property
-    def columns(self) -> int:
-        """Columns of an expert's projection: all q heads, then all k, then all v."""
-        return (self.heads + 2 * self.kv_heads) * self.width
 
 
 class AttentionRows:

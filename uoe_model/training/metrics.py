@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from uoe_model.config import BLOCKS
-from uoe_model.router import RoutingDecision
+from uoe_model.decision import RoutingDecision
 
 
 class RunningMeans:

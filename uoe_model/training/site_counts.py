@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from uoe_model.config import BLOCKS, UoEConfig
-from uoe_model.router import RoutingDecision
+from uoe_model.decision import RoutingDecision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

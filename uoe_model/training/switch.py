@@ -22,13 +22,14 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
 
 from uoe_model.cache import CacheStep
 from uoe_model.config import BLOCKS, UoEConfig
+from uoe_model.decision import RoutingDecision
 from uoe_model.errors import CheckpointError, ConfigError
 from uoe_model.layout import RoutingLayout
 from uoe_model.losses import load_balancing_loss, router_z_loss
 from uoe_model.modeling import UoEForCausalLM, UoEForImageClassification, UoEModel
 from uoe_model.outputs import UoEModelOutput
 from uoe_model.replacements import UNTRAINED_ROUTERS
-from uoe_model.router import RoutingDecision, RoutingOverrides, Unset
+from uoe_model.router import RoutingOverrides, Unset
 from uoe_model.training.settings import Kind
 
 
