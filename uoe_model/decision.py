@@ -81,10 +81,14 @@ class RoutingDecision:
     capacity_G: Tensor
     slots: RaggedSlots | None = None
 
+    def without_slots(self) -> "RoutingDecision":
+        """The same decision; what only the experts needed can be freed."""
+        return self if self.slots is None else dataclasses.replace(self, slots=None)
+
     def spread(self, layout: RoutingLayout) -> "RoutingDecision":
         """The same decision on the flattened grid of B * T units."""
         if layout.is_full:
-            return self if self.slots is None else dataclasses.replace(self, slots=None)
+            return self
         return RoutingDecision(
             logits_NE=layout.spread(self.logits_NE),
             expert_NK=layout.spread(self.expert_NK, NOBODY),

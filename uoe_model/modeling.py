@@ -193,7 +193,7 @@ class UoEModel(UoEPreTrainedModel):
         decisions: list[RoutingDecision] = []
         for block in self.blocks:
             x_ND, attention_decision, mlp_decision = block(x_ND, layout, rotation, routing, step)
-            decisions += [attention_decision, mlp_decision]
+            decisions += [attention_decision.without_slots(), mlp_decision.without_slots()]
         return UoEModelOutput(last_hidden_state=self.norm(x_ND), decisions=tuple(decisions), layout=layout)
 
     def rotation(self, layout: RoutingLayout, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:

@@ -117,7 +117,7 @@ def expert_mlp(
         from uoe_model.kernels import triton_mlp
 
         slots = _slots(decision, num_experts, None)
-        chosen = decision.expert_NK, decision.kept_NK, slots
+        chosen = decision.expert_NK.contiguous(), decision.kept_NK.contiguous(), slots
         return triton_mlp.expert_mlp(x_ND, decision.gate_NK.float(), w1_EDF, b1_EF, w2_EFD, b2_D, act, *chosen)
     table = build_slot_table(decision, num_experts, None, 1)
     out_ND = plain_mlp.expert_mlp(x_ND, decision.gate_NK, w1_EDF, b1_EF, w2_EFD, act, table)
@@ -155,7 +155,7 @@ def expert_attention(
         from uoe_model.kernels import triton_attention
 
         slots = _slots(decision, num_experts, layout)
-        chosen = decision.expert_NK, decision.kept_NK, slots
+        chosen = decision.expert_NK.contiguous(), decision.kept_NK.contiguous(), slots
         out_ND, qkv_RC = triton_attention.expert_attention(
             x_ND,
             decision.gate_NK.float(),

@@ -145,5 +145,5 @@ def inside_nan(value: Tensor) -> Tensor:
 
 def largest_difference(found: Tensor, expected: Tensor) -> float:
     """As a share of the largest expected number."""
-    scale = float(expected.abs().max())
-    return float((found.to(expected.dtype) - expected).abs().max()) / max(scale, 1e-30)
+    found, expected = found.detach().to(expected.dtype), expected.detach()
+    return float((found - expected).abs().max()) / max(float(expected.abs().max()), 1e-30)
