@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,17 +12,23 @@ from tests.benchmarks.blocks.sublayers import SUBLAYERS, ExpertWeights, Routing,
 from tests.benchmarks.blocks.variants import LoopBlock, Prepared, Setting, UnionBlock, draw_weights
 
 SHORT = {"batch": 2, "length": 48}
+ALLOWED: Final = {torch.float32: 0.01, torch.bfloat16: 0.1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """From the float64 loop: the largest of all numbers, and the median over units of their largest.
+    """From the float64 loop: the largest of all numbers, and the 90% quantile over units of their largest.
 
-    In bfloat16 a unit whose two best experts are nearly tied may be sent elsewhere: the median does not see those few.
+    Both in units of the root mean square of what is expected. In bfloat16 a unit whose last experts are nearly tied
+    may be sent elsewhere, which makes `largest` large: the quantile does not see those few.
     """
 
     largest: float
-    median: float
+    p90: float
+
+    def is_right(self, dtype: torch.dtype) -> bool:
+        """Whether rounding explains it; float32 may have been multiplied as TF32."""
+        return self.p90 <= ALLOWED[dtype]
 
 
 @torch.no_grad()
@@ -46,7 +53,7 @@ def check_sublayer(name: str, setting: Setting, kind: Routing, device: torch.dev
     """One form of the MLP against a loop over experts, with the same routing, on a short input of this kind."""
     short = dataclasses.replace(setting, **SHORT)
     torch.manual_seed(0)
-    weights, rows = ExpertWeights(short).to(device, dtype), route(short, kind, device, dtype)
+    weights, rows = ExpertWeights(short).to(device, dtype), route(short, kind, device)
     x_ND = _input(4, short).to(device, dtype)
     return _difference(SUBLAYERS[name](x_ND, weights, rows), loop_sublayer(x_ND, weights, rows))
 
@@ -57,5 +64,6 @@ def _input(seed: int, setting: Setting) -> Tensor:
 
 
 def _difference(found: Tensor, expected: Tensor) -> Difference:
-    of_units = (found.double().cpu() - expected.cpu()).abs().flatten(0, -2).amax(-1)
-    return Difference(largest=float(of_units.max()), median=float(of_units.median()))
+    expected = expected.cpu()
+    of_units = (found.double().cpu() - expected).abs().flatten(0, -2).amax(-1) / expected.square().mean().sqrt()
+    return Difference(largest=float(of_units.max()), p90=float(of_units.quantile(0.9)))

@@ -76,7 +76,7 @@ def peak_bytes(step: Step, device: torch.device) -> int | None:
 def why_it_waits(step: Step, device: torch.device) -> str | None:
     """Which operation of a call makes the host wait for the device, as torch reports the first; None: none does."""
     if device.type != "cuda":
-        return NEEDS_CUDA
+        return None
     torch.cuda.synchronize(device)
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")

@@ -112,7 +112,7 @@ def attempt(call: Callable[[], Any], device: torch.device) -> tuple[Any, str | N
         return result, None
     except torch.OutOfMemoryError:
         reason = "out of memory"
-    except Exception as error:  # noqa: BLE001  (device time is scarce: what a variant dies of is its result)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (time is scarce: what a variant dies of is its result)
         reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
     gc.collect()
     if device.type == "cuda":

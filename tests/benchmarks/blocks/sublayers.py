@@ -19,6 +19,9 @@ from uoe_model.router import UNLIMITED, RoutingDecision, decide
 
 Routing = Literal["even", "random"]
 
+OURS_AGAIN: Final = "union again"
+"""The A/A control of this sublayer."""
+
 
 class ExpertWeights(nn.Module):
     """w1 (E, D, F), b1 (E, F), w2 (E, F, D); F the hidden units of one expert."""
@@ -50,7 +53,11 @@ class SortedRows:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RoutedRows:
-    """Where the units of a case go: one decision, and what each form makes of it beforehand."""
+    """Where the units of a case go: one decision, and what each form makes of it beforehand.
+
+    Attributes:
+        gate_NK: of the decision, float32 as routers give it; a leaf that takes a gradient.
+    """
 
     decision: RoutingDecision
     num_experts: int
@@ -68,9 +75,9 @@ Sublayer = Callable[[Tensor, ExpertWeights, RoutedRows], Tensor]
 """(x (N, D), weights, routing) -> output (N, D)."""
 
 
-def route(setting: Setting, kind: Routing, device: torch.device, dtype: torch.dtype) -> RoutedRows:
+def route(setting: Setting, kind: Routing, device: torch.device) -> RoutedRows:
     """`even`: every expert the same number of units, none dropped. `random`: by random logits and our capacity."""
-    config, layout = setting.config().router_config("mlp"), Prepared(setting, device, dtype).layout
+    config, layout = setting.config().router_config("mlp"), Prepared(setting, device, torch.float32).layout
     generator = torch.Generator().manual_seed(3)
     units, experts, top_k = setting.batch * setting.length, setting.mlp_experts, setting.mlp_top_k
     logits_NE = torch.randn(units, experts, generator=generator).to(device)
@@ -92,7 +99,7 @@ def route(setting: Setting, kind: Routing, device: torch.device, dtype: torch.dt
     return RoutedRows(
         decision=decision,
         num_experts=experts,
-        gate_NK=decision.gate_NK.to(dtype).requires_grad_(),
+        gate_NK=decision.gate_NK.clone().requires_grad_(),
         table=build_slot_table(decision, experts, None, 1),
         sorted=SortedRows(order_R=rows.order_R[:kept], unit_R=rows.unit_R[:kept], end_E=rows.end_E, used_R1=None),
     )
@@ -129,7 +136,7 @@ def grouped_then_add(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> 
 def sorted_grouped_then_add(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> Tensor:
     """The same with the sort inside, of all requests: what a router without tables would need."""
     order = sort_rows(rows.decision, rows.num_experts)
-    y_RD = grouped_rows(x_ND, weights, order).masked_fill(~order.used_R1, 0)  # type: ignore[operator]
+    y_RD = _masked(grouped_rows(x_ND, weights, order), order)
     return _add_rows(x_ND, y_RD, rows.gate_NK, order)
 
 
@@ -138,25 +145,31 @@ def grouped_then_sum(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> 
     y_RD = grouped_rows(x_ND, weights, rows.sorted)
     units, top_k = rows.gate_NK.shape
     buffer = y_RD.new_zeros(units * top_k, y_RD.shape[1]).index_copy(0, rows.sorted.order_R, y_RD)
-    return torch.bmm(rows.gate_NK.unsqueeze(1), buffer.view(units, top_k, -1)).squeeze(1)
+    return torch.bmm(rows.gate_NK.to(y_RD.dtype).unsqueeze(1), buffer.view(units, top_k, -1)).squeeze(1)
 
 
 def grouped_rows(x_ND: Tensor, weights: ExpertWeights, order: SortedRows) -> Tensor:
-    """Expert outputs (R, D) of sorted rows; those after the last expert's end hold anything."""
-    a_RF = F.grouped_mm(x_ND.index_select(0, order.unit_R), weights.w1, offs=order.end_E)
-    if order.used_R1 is not None:
-        a_RF = a_RF.masked_fill(~order.used_R1, 0)
-    return F.grouped_mm(F.gelu(a_RF), weights.w2, offs=order.end_E)
+    """Expert outputs (R, D) of sorted rows; those after the last expert's end hold anything.
+
+    On a GPU such rows are left as they were found, in the gradients too: both are masked, so that they reach nobody.
+    """
+    rows_RD = _masked(x_ND.index_select(0, order.unit_R), order)
+    hidden_RF = F.gelu(_masked(F.grouped_mm(rows_RD, weights.w1, offs=order.end_E), order))
+    return F.grouped_mm(hidden_RF, weights.w2, offs=order.end_E)
+
+
+def _masked(rows_RX: Tensor, order: SortedRows) -> Tensor:
+    return rows_RX if order.used_R1 is None else rows_RX.masked_fill(~order.used_R1, 0)
 
 
 def _add_rows(x_ND: Tensor, y_RD: Tensor, gate_NK: Tensor, order: SortedRows) -> Tensor:
-    weighted = y_RD * gate_NK.flatten().index_select(0, order.order_R).unsqueeze(1)
+    weighted = y_RD * gate_NK.to(y_RD.dtype).flatten().index_select(0, order.order_R).unsqueeze(1)
     return torch.zeros_like(x_ND).index_add(0, order.unit_R, weighted)
 
 
 SUBLAYERS: Final[dict[str, Sublayer]] = {
     "union": on_slots("plain"),
-    "union again": on_slots("plain"),
+    OURS_AGAIN: on_slots("plain"),
     "union, Triton": on_slots("triton"),
     "grouped_mm, index_add": grouped_then_add,
     "grouped_mm, sort included": sorted_grouped_then_add,
