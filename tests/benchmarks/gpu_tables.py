@@ -120,6 +120,11 @@ def _worst_against(rows: Sequence[Row], others: str) -> float | None:
     return max(found, default=None)
 
 
+def _copies_of_capture(rows: Sequence[Row]) -> int | None:
+    found = [row for row in rows if row.get("copies_captured") is not None]
+    return max((row["copies_captured"] - row["copies_forward"] for row in found), default=None)
+
+
 TARGETS: Final = (
     Target(text="forward, top-4, S 4096 / dense", limit=0.50, find=lambda rows: _paper(rows, "forward").get("ratio")),
     Target(
@@ -160,6 +165,7 @@ TARGETS: Final = (
     Target(text="MLP, 8k units / plain", limit=1, find=lambda rows: _worst_against(rows, OURS)),
     Target(text="launches per block", limit=24, find=lambda rows: _paper(rows, "forward").get("launches")),
     Target(text="waits in a block", limit=0, find=lambda rows: _paper(rows, "forward").get("waits")),
+    Target(text="capture, copies to the host per forward pass", limit=1, find=_copies_of_capture),
     Target(
         text="capture, percent of a forward pass",
         limit=2,

@@ -1,8 +1,10 @@
 """What is raced on a GPU computes the right thing on a CPU, and its command runs; nothing here is about speed."""
 
+import contextlib
 import functools
 import json
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch.autograd import DeviceType
 
 from analysis.scaling import VARIANTS
 from tests.benchmarks import bench_gpu, bench_model, gpu_sections, protocol
+from tests.benchmarks.blocks import sublayers, variants
 from tests.benchmarks.blocks.deepseek import DeepseekBlock, expert_hidden
 from tests.benchmarks.blocks.sublayers import SUBLAYERS, ExpertWeights, loop_sublayer, route, sort_rows
 from tests.benchmarks.blocks.variants import LoopBlock, Prepared, RoutedMLPBlock, Setting, UnionBlock, draw_weights
@@ -139,6 +142,28 @@ def test_the_block_with_a_routed_mlp_computes_attention_then_the_loop_over_exper
     torch.testing.assert_close(routed(x, given), expected, rtol=0, atol=1e-5)
 
 
+@torch.no_grad()
+def test_variants_on_triton_ask_for_it_and_differ_in_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    @contextlib.contextmanager
+    def note(name: str) -> Iterator[None]:
+        asked.append(name)
+        yield
+
+    for module in (variants, sublayers):
+        monkeypatch.setattr(module, "use_backend", note)
+    assert check_block(TINY, CPU, torch.float32, "triton").largest < 1e-5
+    assert check_sublayer("union, Triton", TINY, "random", CPU, torch.float32).largest < 1e-5
+    assert asked == ["triton", "triton"]
+    given, x = Prepared(TINY, CPU, torch.float32), torch.randn(2, 32, 64)
+    blocks = build_raced_blocks(TINY, CPU, torch.float32, [name for name in RACED if "Triton" in name])
+    assert len(blocks) == 2
+    for block in blocks.values():
+        assert block(x, given).isfinite().all()
+    assert asked == ["triton"] * 4
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_our_block_passes_its_check_and_a_wrong_one_does_not(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
@@ -255,13 +280,8 @@ def test_without_a_gpu_the_command_says_so_in_a_sentence(
 
 
 @pytest.mark.usefixtures("_short")
-def test_a_tiny_run_on_a_cpu_proves_that_all_runs_and_writes_only_where_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    results = tmp_path / "results"
-    monkeypatch.setattr(bench_gpu, "RESULTS", results)
-    record = bench_gpu.main(["--device", "cpu", "--tiny"])
-    assert not results.exists()
+def test_a_tiny_run_on_a_cpu_proves_that_all_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = bench_gpu.main(["--device", "cpu", "--tiny", "--output", str(tmp_path)])
     assert not record["left_out"]
     failed = {row["variant"] for row in record["rows"] if row.get("failed")}
     assert all("Triton" in name or name == "dense, graph" for name in failed)
@@ -271,18 +291,21 @@ def test_a_tiny_run_on_a_cpu_proves_that_all_runs_and_writes_only_where_it_is_to
     text = capsys.readouterr().out
     assert "not measured on GPU yet" in text
     assert " ms" not in text
-
-    again = bench_gpu.main(["--device", "cpu", "--tiny", "--output", str(tmp_path)])
     written = tmp_path / "gpu-cpu.json"
-    assert json.loads(written.read_text()) == json.loads(json.dumps(again))
+    assert json.loads(written.read_text()) == json.loads(json.dumps(record))
     assert bench_gpu.main(["--print", str(written)]) == json.loads(written.read_text())
+    assert capsys.readouterr().out in text
 
 
 @pytest.mark.usefixtures("_short")
-def test_what_does_not_begin_in_time_is_left_out_by_name() -> None:
+def test_what_does_not_begin_in_time_is_left_out_by_name_and_a_proof_writes_nothing_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_gpu, "RESULTS", tmp_path / "results")
     record = bench_gpu.main(["--device", "cpu", "--tiny", "--minutes", "1e-9"])
     assert record["rows"] == []
     assert set(record["left_out"].values()) == {"the 1e-09 minutes were over"}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lost_device_ends_the_run_with_its_record(tmp_path: Path) -> None:
@@ -317,10 +340,18 @@ ROW = {
 
 
 def test_targets_are_met_missed_or_not_measured() -> None:
-    lines = target_lines([ROW])
+    capture = {
+        "bench": "capture",
+        "variant": "stack",
+        "copies_forward": 3,
+        "copies_captured": 4,
+        "isolated_percent": 1.5,
+    }
+    lines = target_lines([ROW, capture])
     assert "0.450 (must be <= 0.5) met" in lines[0]
     assert "not measured (must be <= 0.5)" in lines[1]
     assert any("30 (must be <= 24) MISSED" in line for line in lines)
+    assert any("1 (must be <= 1) met" in line for line in lines)
 
 
 def test_a_ratio_within_the_spread_of_the_control_is_marked() -> None:
