@@ -6,7 +6,7 @@
 All variants of a case run in one process in random order; what counts are ratios to the dense block with fused
 attention in the same run. Before it is timed, our block is checked against a float64 loop over experts. Saved bytes are
 what autograd keeps (device-independent); peak memory is that of a fresh process per variant. What only a GPU can tell
-is "not measured on GPU yet" in results of a CPU.
+is "not measured on GPU yet" in results of a CPU, and measured by `bench_gpu`.
 """
 
 import argparse
@@ -20,12 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.benchmarks.blocks.variants import LoopBlock, Prepared, Setting, UnionBlock, build_blocks
+from tests.benchmarks.blocks.variants import Prepared, Setting, build_blocks
+from tests.benchmarks.checks import check_block
 from tests.benchmarks.machine import NOISY, RESULTS, ROOT, BusyOthers, read_machine
 from tests.benchmarks.protocol import measure, peak_rss, rates, saved_bytes
+from tests.benchmarks.rows import build_row
 
 SCHEMA = 1
-BASELINE, CONTROL, OURS = "dense", "dense again", "union"
+BASELINE, CONTROL, OURS, TRITON = "dense", "dense again", "union", "union, Triton"
 NOT_ON_GPU = "not measured on GPU yet"
 LONGEST_FOR = {"dense, scores in memory": 2048, "union, expert by expert": 2048, "released code": 1024}
 """Lengths beyond which a slow variant is left out."""
@@ -114,26 +116,14 @@ def run_case(setting: Setting, direction: str, device: torch.device) -> list[dic
         if setting.length > LONGEST_FOR.get(name, setting.length) or (name == "released code" and setting.causal):
             continue
         steps[name] = _step(block.to(device), x, given, direction)
-    error = max_error(setting)
+    error = check_block(setting, device, torch.float32, "plain").largest
     with torch.enable_grad() if direction == "both" else torch.inference_mode():
         repetitions = 20 if setting.length <= 256 else 9 if setting.length <= 1024 else 7
         timings = measure(steps, BASELINE, repetitions=repetitions, device=device)
     rows = []
     for name, timing in timings.items():
-        row = {
-            "bench": "block",
-            "variant": name,
-            "baseline": BASELINE,
-            "config": setting.name,
-            "S": setting.length,
-            "B": setting.batch,
-            "dtype": "float32",
-            "direction": direction,
-            **{field: getattr(timing, field) for field in timing.__slots__},
-            "max_err": error if name == OURS else None,
-            "saved_bytes": None,
-            "saved_ratio": None,
-        }
+        row = build_row("block", name, setting, timing, baseline=BASELINE, direction=direction)
+        row |= {"max_err": error if name == OURS else None, "saved_bytes": None, "saved_ratio": None}
         if direction == "both":
             row["saved_bytes"] = saved_bytes(
                 lambda block=blocks[name]: block(x.clone().requires_grad_(), given), blocks[name]
@@ -154,18 +144,6 @@ def _step(block: nn.Module, x: Tensor, given: Prepared, direction: str):  # type
         block(x.clone().requires_grad_(), given).square().mean().backward()
 
     return both
-
-
-@torch.no_grad()
-def max_error(setting: Setting) -> float:
-    """Largest difference of our block, float32, from a float64 loop over experts on a short input of this kind."""
-    short = Setting(**{name: getattr(setting, name) for name in setting.__slots__} | {"batch": 2, "length": 48})
-    union = build_blocks(short)[OURS]
-    assert isinstance(union, UnionBlock)
-    x = torch.randn(2, 48, short.width, generator=torch.Generator().manual_seed(2))
-    found = union(x, Prepared(short, torch.device("cpu"), torch.float32))
-    expected = LoopBlock(union.double())(x.double(), Prepared(short, torch.device("cpu"), torch.float64))
-    return float((found - expected).abs().max())
 
 
 def peaks(length: int, threads: int) -> list[dict[str, Any]]:

@@ -4,23 +4,26 @@
 
 `model` rows are forward passes of 12 layers of our blocks against 12 dense ones. `router` rows are the share of a
 block that its two routers and tables take, timed alone against the block in the same run. `growth` rows are one block,
-forward, with the memory that autograd would keep. What capture costs is measured by `bench_capture`.
+forward, with the memory that autograd would keep. On a GPU, models and growth have our block on Triton kernels too.
+What capture costs is measured by `bench_capture`.
 """
 
 import argparse
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tests.benchmarks.bench_block import BASELINE, NOT_ON_GPU, OURS, SCHEMA
-from tests.benchmarks.blocks.variants import DenseBlock, Prepared, Setting, UnionBlock
+from tests.benchmarks.bench_block import BASELINE, NOT_ON_GPU, OURS, SCHEMA, TRITON
+from tests.benchmarks.blocks.variants import DenseBlock, Prepared, Setting, UnionBlock, draw_weights
 from tests.benchmarks.machine import NOISY, RESULTS, BusyOthers, read_machine
-from tests.benchmarks.protocol import measure, rates, saved_bytes
+from tests.benchmarks.protocol import Step, Timing, measure, rates, runnable, saved_bytes
+from tests.benchmarks.rows import build_row
 from uoe_model.dispatch import build_slot_table
 
 LAYERS = 12
@@ -75,13 +78,29 @@ def _guarded(make: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def _blocks(kind: type[nn.Module], setting: Setting, count: int, device: torch.device) -> nn.ModuleList:
+Kind = Callable[[Setting], nn.Module]
+"""Makes a block of a case."""
+
+
+def _kinds(device: torch.device) -> dict[str, Kind]:
+    kinds: dict[str, Kind] = {BASELINE: DenseBlock, OURS: UnionBlock}
+    return kinds | ({TRITON: functools.partial(UnionBlock, backend="triton")} if device.type == "cuda" else {})
+
+
+def _blocks(kind: Kind, setting: Setting, count: int, device: torch.device) -> nn.ModuleList:
     torch.manual_seed(0)
     blocks = nn.ModuleList(kind(setting) for _ in range(count))
-    for name, parameter in blocks.named_parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=0.3 if "router" in name else 0.05)
+    draw_weights(blocks)
     return blocks.to(device)
+
+
+@torch.inference_mode()
+def _measure(steps: Mapping[str, Step], repetitions: int, device: torch.device) -> dict[str, Timing]:
+    """All variants that run; those that do not are named, with the reason."""
+    steps, failed = runnable(steps, device)
+    for name, reason in failed.items():
+        sys.stdout.write(f"{name}: {reason}\n")
+    return measure(steps, BASELINE, repetitions=repetitions, device=device)
 
 
 def _through(blocks: nn.ModuleList, x: Tensor, given: Prepared) -> Tensor:
@@ -95,12 +114,10 @@ def model_rows(length: int, device: torch.device) -> list[dict[str, Any]]:
     setting = Setting(name="12 layers, top-2 of 8", batch=1, length=length, attention_top_k=2)
     given = Prepared(setting, device, torch.float32)
     x = torch.randn(1, length, setting.width, device=device)
-    kinds = {BASELINE: DenseBlock, OURS: UnionBlock}
-    models = {name: _blocks(kind, setting, LAYERS, device) for name, kind in kinds.items()}
+    models = {name: _blocks(kind, setting, LAYERS, device) for name, kind in _kinds(device).items()}
     steps = {name: lambda blocks=blocks: _through(blocks, x, given) for name, blocks in models.items()}
-    with torch.inference_mode():
-        found = measure(steps, BASELINE, repetitions=15 if length <= 256 else 9, device=device)
-    return [_row("model", name, setting, found[name]) for name in steps]
+    found = _measure(steps, 15 if length <= 256 else 9, device)
+    return [build_row("model", name, setting, timing, baseline=BASELINE) for name, timing in found.items()]
 
 
 def router_rows(length: int, device: torch.device) -> list[dict[str, Any]]:
@@ -121,7 +138,8 @@ def router_rows(length: int, device: torch.device) -> list[dict[str, Any]]:
     with torch.inference_mode():
         steps = {"union": lambda: union(x, given), "its routers and tables": routers}
         found = measure(steps, "union", repetitions=15 if length <= 256 else 9, device=device)
-    return [_row("router", "its routers and tables", setting, found["its routers and tables"], baseline="union")]
+    name = "its routers and tables"
+    return [build_row("router", name, setting, found[name], baseline="union")]
 
 
 def growth_rows(length: int, device: torch.device) -> list[dict[str, Any]]:
@@ -129,31 +147,14 @@ def growth_rows(length: int, device: torch.device) -> list[dict[str, Any]]:
     setting = Setting(name="project", batch=1, length=length)
     given = Prepared(setting, device, torch.float32)
     x = torch.randn(1, length, setting.width, device=device)
-    blocks = {
-        name: _blocks(kind, setting, 1, device)[0] for name, kind in {BASELINE: DenseBlock, OURS: UnionBlock}.items()
-    }
-    with torch.inference_mode():
-        steps = {name: lambda block=block: block(x, given) for name, block in blocks.items()}
-        found = measure(steps, BASELINE, repetitions=15 if length <= 1024 else 5, device=device)
+    blocks = {name: _blocks(kind, setting, 1, device)[0] for name, kind in _kinds(device).items()}
+    steps = {name: lambda block=block: block(x, given) for name, block in blocks.items()}
     rows = []
-    for name, block in blocks.items():
+    for name, timing in _measure(steps, 15 if length <= 1024 else 5, device).items():
+        block = blocks[name]
         kept = saved_bytes(lambda block=block: block(x.clone().requires_grad_(), given), block)  # type: ignore[misc]
-        rows.append(_row("growth", name, setting, found[name]) | {"saved_bytes": kept})
+        rows.append(build_row("growth", name, setting, timing, baseline=BASELINE) | {"saved_bytes": kept})
     return rows
-
-
-def _row(bench: str, variant: str, setting: Setting, timing: Any, *, baseline: str = BASELINE) -> dict[str, Any]:
-    return {
-        "bench": bench,
-        "variant": variant,
-        "baseline": baseline,
-        "config": setting.name,
-        "S": setting.length,
-        "B": setting.batch,
-        "dtype": "float32",
-        "direction": "forward",
-        **{field: getattr(timing, field) for field in timing.__slots__},
-    }
 
 
 if __name__ == "__main__":

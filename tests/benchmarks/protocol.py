@@ -1,11 +1,14 @@
 """How variants are timed: interleaved in random order, by medians of ratios within a repetition."""
 
 import dataclasses
+import gc
+import itertools
+import math
 import random
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +19,25 @@ Step = Callable[[], object]
 """One call of a variant."""
 
 LEAST_SAMPLE_S: Final = 1e-3
+GPU_SAMPLE_S: Final = 20e-3
+GPU_SAMPLE_CALLS: Final = 20
+"""On a GPU a sample is this many calls, or as many as take this long."""
+
 STEADY: Final = 0.05
+FAST_S: Final = 10e-3
+FEW, MANY = 7, 20
+"""Repetitions where none are given: many if all variants are fast."""
+
+CACHE_BYTES: Final = 128 << 20
+MOST_INPUTS: Final = 128
+"""Inputs in rotation, together larger than any cache of today's GPUs."""
+
+Samples = Mapping[str, Sequence[float]]
+"""Seconds per call of every variant, one per repetition."""
+
+
+class DeviceLostError(RuntimeError):
+    """The device does not answer any more: nothing after this can be measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,43 +54,112 @@ class Timing:
 
 
 def measure(steps: Mapping[str, Step], baseline: str, *, repetitions: int, device: torch.device) -> dict[str, Timing]:
-    """Time all variants of one case side by side.
+    """Time all variants of one case side by side."""
+    samples = take_samples(steps, device=device, repetitions=repetitions)
+    return {name: timing_of(samples, name, baseline) for name in samples}
 
-    Each sample is a loop of calls that lasts at least a millisecond; within a repetition the variants come in random
-    order.
+
+def take_samples(steps: Mapping[str, Step], *, device: torch.device, repetitions: int | None = None) -> Samples:
+    """Call all variants of one case in turn; within a repetition they come in random order.
+
+    Each sample is a loop of calls: on a CPU as many as last a millisecond, on a GPU as `GPU_SAMPLE_CALLS` says.
     """
-    loops = {name: _warm_up(step, device) for name, step in steps.items()}
+    loops, slowest = {}, 0.0
+    for name, step in steps.items():
+        seconds = _warm_up(step, device)
+        loops[name] = _calls_of_a_sample(seconds, device)
+        slowest = max(slowest, seconds)
     order, shuffle = list(steps), random.Random(0)
     samples: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repetitions):
+    for _ in range(repetitions or (MANY if slowest < FAST_S else FEW)):
         shuffle.shuffle(order)
         for name in order:
             samples[name].append(_sample(steps[name], loops[name], device))
-    found = {}
-    for name, values in samples.items():
-        ratios = [value / base for value, base in zip(values, samples[baseline], strict=True)]
-        found[name] = Timing(
-            median_ms=1e3 * statistics.median(values),
-            min_ms=1e3 * min(values),
-            p90_ms=1e3 * _quantile(values, 0.9),
-            ratio=statistics.median(ratios),
-            ratio_p10=_quantile(ratios, 0.1),
-            ratio_p90=_quantile(ratios, 0.9),
-            reps=repetitions,
-        )
-    return found
+    return samples
 
 
-def _warm_up(step: Step, device: torch.device) -> int:
-    """Call until two successive times agree, then say how many calls make a sample."""
+def timing_of(samples: Samples, name: str, baseline: str) -> Timing:
+    """Sum up one variant's samples, with the ratios to another's."""
+    values = list(samples[name])
+    low, middle, high = ratio_of(samples, name, baseline)
+    return Timing(
+        median_ms=1e3 * statistics.median(values),
+        min_ms=1e3 * min(values),
+        p90_ms=1e3 * _quantile(values, 0.9),
+        ratio=middle,
+        ratio_p10=low,
+        ratio_p90=high,
+        reps=len(values),
+    )
+
+
+def ratio_of(samples: Samples, name: str, baseline: str) -> tuple[float, float, float]:
+    """10% quantile, median and 90% quantile of the ratios within a repetition."""
+    ratios = [value / base for value, base in zip(samples[name], samples[baseline], strict=True)]
+    return _quantile(ratios, 0.1), statistics.median(ratios), _quantile(ratios, 0.9)
+
+
+def attempt(call: Callable[[], Any], device: torch.device) -> tuple[Any, str | None]:
+    """Call once: what it returns, and in one line why it could not.
+
+    Raises:
+        DeviceLostError: the device failed for good.
+    """
+    try:
+        result = call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return result, None
+    except torch.OutOfMemoryError:
+        reason = "out of memory"
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (time is scarce: what a variant dies of is its result)
+        reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+    gc.collect()
+    if device.type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            raise DeviceLostError(reason) from error
+    return None, reason
+
+
+def runnable(steps: Mapping[str, Step], device: torch.device) -> tuple[dict[str, Step], dict[str, str]]:
+    """The variants that run, and why the others do not."""
+    reasons = {name: attempt(step, device)[1] for name, step in steps.items()}
+    failed = {name: reason for name, reason in reasons.items() if reason is not None}
+    return {name: step for name, step in steps.items() if name not in failed}, failed
+
+
+def rotating(make: Callable[[int], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    """Inputs in rotation, so that none is still in the cache when it comes again.
+
+    Args:
+        make: the input of a seed.
+    """
+    inputs = [make(1)]
+    if device.type == "cuda":
+        count = min(math.ceil(CACHE_BYTES / inputs[0].nbytes) + 1, MOST_INPUTS)
+        inputs += [make(seed) for seed in range(2, count + 1)]
+    ring = itertools.cycle(inputs)
+    return lambda: next(ring)
+
+
+def _warm_up(step: Step, device: torch.device) -> float:
+    """Call until two successive times agree: seconds per call."""
     before = _sample(step, 1, device)
     for _ in range(10):
         now = _sample(step, 1, device)
         if abs(now - before) <= STEADY * before:
             break
         before = now
-    least = 20 if device.type == "cuda" else 1
-    return max(least, round(LEAST_SAMPLE_S / max(now, 1e-9)))
+    return max(now, 1e-9)
+
+
+def _calls_of_a_sample(seconds: float, device: torch.device) -> int:
+    if device.type == "cuda":
+        return min(GPU_SAMPLE_CALLS, max(1, math.ceil(GPU_SAMPLE_S / seconds)))
+    return max(1, round(LEAST_SAMPLE_S / seconds))
 
 
 def _sample(step: Step, loops: int, device: torch.device) -> float:

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.benchmarks.blocks.backends import Backend, use_backend
 from uoe_model.attention import rotary_angles
 from uoe_model.config import UoEConfig
 from uoe_model.kernels.plain_attention import rotate
@@ -16,6 +18,7 @@ from uoe_model.mlp import UoME
 from uoe_model.modeling import Block
 from uoe_model.reference import blocks as released
 from uoe_model.reference.blocks import How
+from uoe_model.router import RoutingDecision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +82,13 @@ class Prepared:
         self.rotation = (cos, sin)
         self.grid_rotation = (cos[: setting.length], sin[: setting.length])
 
+    @cached_property
+    def causal_mask(self) -> Tensor:
+        """(1, 1, T, T), added to scores: for blocks that have no other way to be causal."""
+        cos = self.rotation[0]
+        hidden = torch.full((self.setting.length,) * 2, -torch.inf, device=cos.device, dtype=cos.dtype)
+        return hidden.triu_(1)[None, None]
+
 
 class DenseAttention(nn.Module):
     """Multi-head attention with rotary positions; `fused`, or with scores in memory as the paper's baselines have."""
@@ -127,8 +137,9 @@ class DenseBlock(nn.Module):
 class RoutedMLPBlock(nn.Module):
     """Dense fused attention and our routed MLP: the shape of a conventional mixture of experts."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, backend: Backend = "plain") -> None:
         super().__init__()
+        self.backend = backend
         self.norms = nn.ModuleList(nn.RMSNorm(setting.width) for _ in range(2))
         self.attention = DenseAttention(setting, "fused")
         self.mlp = UoME(setting.config(), 0)
@@ -136,22 +147,30 @@ class RoutedMLPBlock(nn.Module):
     def forward(self, x_BTD: Tensor, given: Prepared) -> Tensor:
         """Output (B, T, D)."""
         x_BTD = x_BTD + self.attention(self.norms[0](x_BTD), given.grid_rotation)
-        y_ND, _ = self.mlp(self.norms[1](x_BTD).flatten(0, 1), given.layout)
+        with use_backend(self.backend):
+            y_ND, _ = self.mlp(self.norms[1](x_BTD).flatten(0, 1), given.layout)
         out: Tensor = x_BTD + y_ND.view_as(x_BTD)
         return out
 
 
 class UnionBlock(nn.Module):
-    """Our block."""
+    """Our block, on the kernels of one backend."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, backend: Backend = "plain") -> None:
         super().__init__()
+        self.backend = backend
         self.block = Block(setting.config(), 0)
 
     def forward(self, x_BTD: Tensor, given: Prepared) -> Tensor:
         """Output (B, T, D)."""
-        out, _, _ = self.block(x_BTD.flatten(0, 1), given.layout, given.rotation, None, None)
-        return out.view_as(x_BTD)
+        out, _, _ = self.decide(x_BTD, given)
+        return out
+
+    def decide(self, x_BTD: Tensor, given: Prepared) -> tuple[Tensor, RoutingDecision, RoutingDecision]:
+        """Output (B, T, D), and the decisions of attention and MLP."""
+        with use_backend(self.backend):
+            out, *decisions = self.block(x_BTD.flatten(0, 1), given.layout, given.rotation, None, None)
+        return out.view_as(x_BTD), *decisions
 
 
 class LoopBlock(nn.Module):
@@ -261,17 +280,20 @@ class ReleasedBlock(nn.Module):
         return x_BTD + routed.out_BSD
 
 
+def draw_weights(module: nn.Module) -> None:
+    """Random matrices; routers' are larger, so that they decide."""
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.3 if "router" in name else 0.05)
+
+
 def build_blocks(setting: Setting, *, seed: int = 0) -> dict[str, nn.Module]:
     """Every block with random weights; `loop` shares those of `union`."""
     torch.manual_seed(seed)
     union = UnionBlock(setting)
-    for name, parameter in union.named_parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=0.3 if "router" in name else 0.05)
+    draw_weights(union)
     routed = RoutedMLPBlock(setting)
-    for parameter in routed.mlp.parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=0.05)
+    draw_weights(routed.mlp)
     return {
         "dense": DenseBlock(setting),
         "dense again": DenseBlock(setting),
