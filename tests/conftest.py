@@ -11,6 +11,11 @@ import shutil
 
 import hypothesis
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # Read when a kernel is decorated: kernels then run on the CPU, slowly, where a test asks for them.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
@@ -25,11 +30,8 @@ def find_browser() -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     _group(items)
-    if any(item.get_closest_marker("gpu") for item in items):
-        import torch
-
-        if not torch.cuda.is_available():
-            _skip(items, "gpu", "no CUDA device on this machine")
+    if not torch.cuda.is_available():
+        _skip(items, "gpu", "no CUDA device on this machine")
     if find_browser() is None:
         _skip(items, "browser", f"none of {', '.join(BROWSERS)} is installed")
 

@@ -46,7 +46,7 @@ class UoECache(Cache):
             config = self.configs[site_id]
             patches_G = build_layout(self.valid_BT, config.patch_len).patches_G
             rows = {name: grid.flatten(0, 1) for name, grid in grids.items()}
-            decisions.append(RoutingDecision(**rows, capacity_G=example_capacity(config, patches_G)))
+            decisions.append(RoutingDecision(**rows, capacity_G=example_capacity(config, patches_G), slots=None))
         return tuple(decisions)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:

@@ -7,9 +7,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from tests.benchmarks.blocks.backends import Backend
 from tests.benchmarks.blocks.sublayers import SUBLAYERS, ExpertWeights, Routing, loop_sublayer, route
 from tests.benchmarks.blocks.variants import LoopBlock, Prepared, Setting, UnionBlock, draw_weights
+from uoe_model.kernels.backend import Backend
 
 SHORT = {"batch": 2, "length": 48}
 ALLOWED: Final = {torch.float32: 0.01, torch.bfloat16: 0.1}

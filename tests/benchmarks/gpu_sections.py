@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from tests.benchmarks import bench_capture
 from tests.benchmarks.bench_block import BASELINE, OURS, TRITON
-from tests.benchmarks.blocks.backends import Backend
 from tests.benchmarks.blocks.sublayers import SUBLAYERS, ExpertWeights, Sublayer, products, route
 from tests.benchmarks.blocks.variants import Prepared, Setting, UnionBlock
 from tests.benchmarks.checks import check_block, check_sublayer
@@ -46,6 +45,7 @@ from tests.benchmarks.protocol import (
 )
 from tests.benchmarks.rows import build_row
 from uoe_model.capture import to_host
+from uoe_model.kernels.backend import Backend
 
 Row = dict[str, Any]
 

@@ -194,20 +194,20 @@ class _ExpertAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_ND: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_ND: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x_ND, gate_NK, w_qkv_EDC, w_o_EWD, qkv_RC, heads_RW, lse_RH, expert_NK, kept_NK = ctx.saved_tensors
         shape, slots, causal, gate_keys = ctx.attending
         attending = Attending(shape=shape, slots=slots, gate_NK=gate_NK, causal=causal, gate_keys=gate_keys)
         grad_ND = grad_ND.contiguous()
-        u_RW, _ = expert_product(grad_ND, w_o_EWD.transpose(1, 2), slots, gather=True)
+        u_RW = expert_product(grad_ND, w_o_EWD.transpose(1, 2), slots, gather=True)[0]
         num_parts = 1 + shape.kv_heads if gate_keys else 1
         gated_RW, delta_RH, gate_parts_RP = _gate_heads(u_RW, heads_RW, gate_NK, shape, slots, num_parts)
-        grad_w_o, _ = weight_gradient(gated_RW, grad_ND, slots, gather_b=True)
+        grad_w_o = weight_gradient(gated_RW, grad_ND, slots, gather_b=True)[0]
         grad_qkv_RC = attending.backward(u_RW, qkv_RC, lse_RH, delta_RH, gate_parts_RP)
         if ctx.rotation is not None:
             _rotate_back(grad_qkv_RC, shape, ctx.rotation, slots)
         grad_w_qkv, grad_b_qkv = weight_gradient(x_ND, grad_qkv_RC, slots, gather_a=True, with_sum=True)
-        grad_rows_RD, _ = expert_product(grad_qkv_RC, w_qkv_EDC.transpose(1, 2), slots, gather=False)
+        grad_rows_RD = expert_product(grad_qkv_RC, w_qkv_EDC.transpose(1, 2), slots, gather=False)[0]
         grad_x_ND, grad_gate_NK = combine(grad_rows_RD, expert_NK, kept_NK, slots, gate_parts_RP=gate_parts_RP)
         grad_b_o = bias_gradient(grad_ND, kept_NK) if ctx.has_bias else None
         return grad_x_ND, grad_gate_NK, grad_w_qkv, grad_b_qkv, grad_w_o, grad_b_o, *([None] * 7)
@@ -234,7 +234,7 @@ def expert_attention(
     Returns:
         Output (N, D), and the rows of rotated q, k and v (R, C), which carry no gradient.
     """
-    return _ExpertAttention.apply(  # type: ignore[no-any-return, no-untyped-call]
+    return _ExpertAttention.apply(  # type: ignore[no-any-return]
         x_ND,
         gate_NK,
         w_qkv_EDC,

@@ -203,6 +203,6 @@ def expert_mlp(
     slots: RaggedSlots,
 ) -> Tensor:
     """`uoe_model.kernels.plain_mlp.expert_mlp` over ragged rows, with the output bias of units that were kept."""
-    return _ExpertMLP.apply(  # type: ignore[no-any-return, no-untyped-call]
+    return _ExpertMLP.apply(  # type: ignore[no-any-return]
         x_ND, gate_NK, w1_EDA, b1_EA, w2_EFD, b2_D, act, expert_NK, kept_NK, slots
     )

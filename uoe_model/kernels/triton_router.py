@@ -355,7 +355,7 @@ def route(logits_ME: Tensor, config: RouterConfig, layout: RoutingLayout) -> Rou
     Args:
         logits_ME: float32. config: of any selection but `expert_choice`.
     """
-    found = _Route.apply(logits_ME, config, layout)  # type: ignore[no-untyped-call]
+    found = _Route.apply(logits_ME, config, layout)
     gate_MK, expert_MK, kept_MK, capacity_G, assignment_EN, place_NK, start_X = found
     slots = RaggedSlots(
         assignment_EN=assignment_EN,

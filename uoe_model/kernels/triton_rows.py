@@ -51,7 +51,7 @@ def product_tiles(dtype: torch.dtype, rows: int, columns: int, depth: int, *, ac
 
 def _clamped(size: int, largest: int) -> int:
     """The power of two at or above `size`, 16 (what tensor cores take) to `largest`."""
-    return max(16, min(largest, triton.next_power_of_2(size)))
+    return max(16, min(largest, 1 << (size - 1).bit_length()))
 
 
 def precision(dtype: torch.dtype) -> str:

@@ -11,16 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.benchmarks.blocks.backends import Backend, use_backend
 from tests.benchmarks.blocks.variants import Prepared, Setting, draw_weights
+from uoe_model.decision import UNLIMITED, RaggedSlots, RoutingDecision
 from uoe_model.dispatch import SlotTable, build_slot_table
-from uoe_model.kernels import backend
-from uoe_model.router import UNLIMITED, RoutingDecision, decide
+from uoe_model.kernels import backend, plain_mlp
+from uoe_model.kernels.backend import use_backend
+from uoe_model.router import decide
 
 Routing = Literal["even", "random"]
 
 OURS_AGAIN: Final = "union again"
 """The A/A control of this sublayer."""
+
+PRODUCTS_TRITON: Final = "two products, Triton"
 
 
 class ExpertWeights(nn.Module):
@@ -56,6 +59,7 @@ class RoutedRows:
     """Where the units of a case go: one decision, and what each form makes of it beforehand.
 
     Attributes:
+        decision: with slots where Triton runs.
         gate_NK: of the decision, float32 as routers give it; a leaf that takes a gradient.
     """
 
@@ -94,6 +98,8 @@ def route(setting: Setting, kind: Routing, device: torch.device) -> RoutedRows:
             kept_NK=torch.ones_like(expert_NK, dtype=torch.bool),
             capacity_G=torch.full_like(layout.patches_G, UNLIMITED),
         )
+    if backend.pick_backend(device, torch.float32) == "triton":
+        decision = dataclasses.replace(decision, slots=_slots(decision, experts))
     rows = sort_rows(decision, experts)
     kept = int(rows.end_E[-1])
     return RoutedRows(
@@ -118,14 +124,22 @@ def sort_rows(decision: RoutingDecision, num_experts: int) -> SortedRows:
     )
 
 
-def on_slots(name: Backend) -> Sublayer:
-    """Ours."""
+def _slots(decision: RoutingDecision, num_experts: int) -> RaggedSlots:
+    from uoe_model.kernels.triton_router import slots_of_decision
 
-    def run(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> Tensor:
-        with use_backend(name):
-            return backend.expert_mlp(x_ND, rows.gate_NK, weights.w1, weights.b1, weights.w2, "gelu", rows.table)
+    return slots_of_decision(decision, num_experts, None)
 
-    return run
+
+def on_plain(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> Tensor:
+    """Ours in plain PyTorch: padded per expert."""
+    return plain_mlp.expert_mlp(x_ND, rows.gate_NK, weights.w1, weights.b1, weights.w2, "gelu", rows.table)
+
+
+def on_triton(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> Tensor:
+    """Ours in Triton: ragged."""
+    decision = dataclasses.replace(rows.decision, gate_NK=rows.gate_NK)
+    with use_backend("triton"):
+        return backend.expert_mlp(x_ND, decision, weights.w1, weights.b1, weights.w2, None, "gelu")
 
 
 def grouped_then_add(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> Tensor:
@@ -168,9 +182,9 @@ def _add_rows(x_ND: Tensor, y_RD: Tensor, gate_NK: Tensor, order: SortedRows) ->
 
 
 SUBLAYERS: Final[dict[str, Sublayer]] = {
-    "union": on_slots("plain"),
-    OURS_AGAIN: on_slots("plain"),
-    "union, Triton": on_slots("triton"),
+    "union": on_plain,
+    OURS_AGAIN: on_plain,
+    "union, Triton": on_triton,
     "grouped_mm, index_add": grouped_then_add,
     "grouped_mm, sort included": sorted_grouped_then_add,
     "grouped_mm, row per choice": grouped_then_sum,
@@ -178,7 +192,10 @@ SUBLAYERS: Final[dict[str, Sublayer]] = {
 
 
 def products(setting: Setting, rows: RoutedRows, weights: ExpertWeights) -> dict[str, Callable[[], object]]:
-    """The two products alone, on rows and hidden units that lie ready: padded per expert, and grouped."""
+    """The two products alone, on rows and hidden units that lie ready: padded per expert, grouped, and ragged.
+
+    Triton's first product gathers its rows.
+    """
     x_ND = torch.randn(setting.batch * setting.length, setting.width, device=weights.w1.device, dtype=weights.w1.dtype)
     hidden = weights.w1.shape[2]
     padded_ESD = x_ND.index_select(0, rows.table.unit_S).view(setting.mlp_experts, -1, setting.width)
@@ -192,7 +209,17 @@ def products(setting: Setting, rows: RoutedRows, weights: ExpertWeights) -> dict
             F.grouped_mm(sorted_RD, weights.w1, offs=end_E),
             F.grouped_mm(sorted_RF, weights.w2, offs=end_E),
         ),
+        PRODUCTS_TRITON: lambda: _triton_products(x_ND, sorted_RF, weights, rows),
     }
+
+
+def _triton_products(x_ND: Tensor, hidden_RF: Tensor, weights: ExpertWeights, rows: RoutedRows) -> object:
+    with use_backend("triton"):
+        from uoe_model.kernels.triton_products import expert_product
+
+    slots = rows.decision.slots or _slots(rows.decision, rows.num_experts)
+    first, _ = expert_product(x_ND, weights.w1, slots, gather=True)
+    return first, expert_product(hidden_RF, weights.w2, slots, gather=False)
 
 
 def loop_sublayer(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> Tensor:

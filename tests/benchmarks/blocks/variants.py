@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.benchmarks.blocks.backends import Backend, use_backend
 from uoe_model.attention import rotary_angles
 from uoe_model.config import UoEConfig
+from uoe_model.decision import RoutingDecision
+from uoe_model.kernels.backend import Backend, use_backend
 from uoe_model.kernels.plain_attention import rotate
 from uoe_model.layout import RoutingLayout, build_layout
 from uoe_model.mlp import UoME
 from uoe_model.modeling import Block
 from uoe_model.reference import blocks as released
 from uoe_model.reference.blocks import How
-from uoe_model.router import RoutingDecision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

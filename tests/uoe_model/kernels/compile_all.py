@@ -96,7 +96,7 @@ def recording(targets: dict[str, GPUTarget]) -> Iterator[Recorder]:
 
     with (
         mock.patch.object(JITFunction, "run", run),
-        mock.patch.object(backend, "_is_interpreted", lambda: True),
+        mock.patch.object(backend, "_is_interpreted", return_value=True),
         backend.use_backend("triton"),
     ):
         yield recorder

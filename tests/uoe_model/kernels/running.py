@@ -1,10 +1,6 @@
-"""How kernels are run in tests: on a GPU if there is one, else under Triton's interpreter, in float32.
-
-Import this before anything that imports kernels: whether they are interpreted is decided when they are decorated.
-"""
+"""How kernels are run in tests: on a GPU if there is one, else under Triton's interpreter (`conftest.py`), float32."""
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,13 +9,10 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-HAS_GPU = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if HAS_GPU else "cpu")
-if not HAS_GPU:
-    os.environ["TRITON_INTERPRET"] = "1"
+from uoe_model.decision import NOBODY, RaggedSlots, RoutingDecision
+from uoe_model.layout import RoutingLayout, build_layout
 
-from uoe_model.decision import NOBODY, RaggedSlots, RoutingDecision  # noqa: E402  (see above)
-from uoe_model.layout import RoutingLayout, build_layout  # noqa: E402
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 LENGTHS = (7, 1, 12)
 """Units of the examples of most tests: an odd number, one, and more than the others."""

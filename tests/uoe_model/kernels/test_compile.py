@@ -24,7 +24,7 @@ KERNELS = {
     "_weight_gradient_kernel",
 }
 SHARED_BYTES = {"sm_80": 163 << 10, "sm_90": 227 << 10, "gfx942": 64 << 10}
-"""Shared memory that one program may take: NVIDIA's CUDA programming guide, compute capabilities; AMD's CDNA 3 guide."""
+"""What one program may take: NVIDIA's CUDA programming guide, compute capabilities; AMD's guide to CDNA 3."""
 
 
 @pytest.mark.slow

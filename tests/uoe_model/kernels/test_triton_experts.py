@@ -1,6 +1,12 @@
 """MLP and attention experts in Triton compute what the plain backend computes, and touch nothing else in memory."""
 
-# ruff: noqa: I001  (how kernels run is decided before they are imported)
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
 from tests.uoe_model.kernels.running import (
     DEVICE,
     decision_of,
@@ -10,14 +16,6 @@ from tests.uoe_model.kernels.running import (
     layout_of,
     randn,
 )
-
-import dataclasses
-from collections.abc import Callable
-
-import pytest
-import torch
-from torch import Tensor
-
 from uoe_model.attention import rotary_angles
 from uoe_model.decision import RoutingDecision
 from uoe_model.kernels import backend

@@ -3,9 +3,6 @@
 What is checked here was not run on a GPU yet; how it is checked runs on a CPU too, in float32 and short.
 """
 
-# ruff: noqa: I001  (how kernels run is decided before they are imported)
-from tests.uoe_model.kernels.running import DEVICE, randn
-
 import dataclasses
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.uoe_model.kernels.running import DEVICE, randn
 from tests.uoe_model.models import causal_router, free_router, randomised
 from uoe_model.config import RouterConfig, UoEConfig
 from uoe_model.decision import RoutingDecision

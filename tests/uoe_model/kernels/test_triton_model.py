@@ -1,13 +1,11 @@
 """Whole models on Triton kernels: outputs, losses, gradients, generation and traces are those of plain PyTorch."""
 
-# ruff: noqa: I001  (how kernels run is decided before they are imported)
-from tests.uoe_model.kernels.running import DEVICE, largest_difference
-
 import pytest
 import torch
 from torch import nn
 
 from tests.uoe_model.bundles import assert_checks_pass, text_bundle
+from tests.uoe_model.kernels.running import DEVICE, largest_difference
 from tests.uoe_model.models import build_classifier, build_encoder, build_lm, causal_router, free_router, pad, tokens
 from uoe_model.kernels import backend
 from uoe_model.outputs import UoEOutput

@@ -1,6 +1,8 @@
 """The router in two launches decides what `uoe_model.router.decide` decides, and numbers the rows that follow."""
 
-# ruff: noqa: I001  (how kernels run is decided before they are imported)
+import pytest
+import torch
+
 from tests.uoe_model.kernels.running import (
     DEVICE,
     LENGTHS,
@@ -11,10 +13,6 @@ from tests.uoe_model.kernels.running import (
     layout_of,
     randn,
 )
-
-import pytest
-import torch
-
 from tests.uoe_model.models import causal_router, free_router
 from uoe_model.config import RouterConfig
 from uoe_model.errors import ConfigError
@@ -49,7 +47,8 @@ def check_route(config: RouterConfig, layout: RoutingLayout, logits: torch.Tenso
         weights = randn(*expected.gate_NK.shape, seed=5)
         (expected.gate_NK * weights).sum().backward()
         (found.gate_NK * weights).sum().backward()
-        assert plain.grad is not None and ours.grad is not None
+        assert plain.grad is not None
+        assert ours.grad is not None
         assert largest_difference(ours.grad, plain.grad) < 1e-5
 
 
