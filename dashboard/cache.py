@@ -77,7 +77,14 @@ def load_model(model: ModelEntry | ReferenceEntry) -> "Bundle | ReferenceClassif
 @st.cache_resource(show_spinner=False)
 def device_worker() -> DeviceWorker:
     """The one thread that runs models on this machine's device."""
-    return DeviceWorker(load_model)
+    return DeviceWorker(load_model, prepare=_choose_backend)
+
+
+def _choose_backend() -> None:
+    """Run once in the thread that runs models."""
+    from uoe_model.kernels.backend import choose_backend
+
+    choose_backend("plain" if read_settings().backend == "plain" else "auto")
 
 
 @st.cache_resource(show_spinner=False)

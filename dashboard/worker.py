@@ -124,11 +124,11 @@ class Job(Generic[T]):
 
 
 class DeviceWorker:
-    """Does what is asked for one after the other, in the order it came."""
+    """Does what is asked for one after the other, in the order it came; `prepare` runs first, in its thread."""
 
-    def __init__(self, load: Callable[[Any], Any]) -> None:
+    def __init__(self, load: Callable[[Any], Any], prepare: Callable[[], None] | None = None) -> None:
         self._load = load
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device", initializer=prepare)
         self._lock = threading.Lock()
         self._jobs: list[Job[Any]] = []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.models import Catalogue, find_models
-from dashboard.settings import MODELS_VARIABLE, Settings, read_settings
+from dashboard.settings import BACKEND_VARIABLE, MODELS_VARIABLE, Settings, read_settings
 from dashboard.widgets.words import plain_markdown, write_number
 
 
@@ -20,6 +20,17 @@ def test_models_come_from_the_command_line_or_else_from_the_environment() -> Non
     assert read_settings(["dashboard/app.py", "--models", "/mine"], environ).models_dir == Path("/mine")
     assert read_settings(["dashboard/app.py"], environ).models_dir == Path("/from/environment")
     assert read_settings(["dashboard/app.py"], {}).models_dir is None
+
+
+def test_experts_are_computed_in_plain_pytorch_where_that_is_asked_for() -> None:
+    environ = {BACKEND_VARIABLE: "plain"}
+    assert read_settings(["dashboard/app.py"], {}).backend == "auto"
+    assert read_settings(["dashboard/app.py"], environ).backend == "plain"
+    assert read_settings(["dashboard/app.py", "--backend", "auto"], environ).backend == "auto"
+    unknown = read_settings(["dashboard/app.py"], {BACKEND_VARIABLE: "cuda"})
+    assert unknown.backend == "auto"
+    assert BACKEND_VARIABLE in unknown.problem
+    assert "triton" in read_settings(["app.py", "--backend", "triton"], {}).problem
 
 
 def test_a_mistyped_option_is_said_on_the_page() -> None:

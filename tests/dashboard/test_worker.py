@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dashboard.models import ModelEntry, TrainedRouting, read_entry
@@ -21,6 +22,7 @@ from uoe_model.bundle import Bundle, load_bundle
 from uoe_model.cache import UoECache
 from uoe_model.errors import Cancelled, DeviceError, InputError
 from uoe_model.generation import GenerationSettings
+from uoe_model.kernels.backend import choose_backend, pick_backend
 from uoe_model.probes import input_routing_value, loss_changes
 from uoe_model.router import RoutingOverrides
 from uoe_model.run import run_image_on, run_text_on
@@ -141,6 +143,19 @@ def test_two_visitors_never_run_at_once_and_go_in_order() -> None:
     assert len(set(most)) == 1
     assert isinstance(jobs[0].future.exception(), DeviceError)
     assert [worker.ahead(job) for job in jobs] == [0, 0, 0]
+
+
+def test_what_computes_experts_is_chosen_for_the_thread_that_runs_models(
+    models: dict[str, ModelEntry], bundles: dict[Path, Bundle]
+) -> None:
+    worker = DeviceWorker(lambda model: bundles[model.folder], prepare=lambda: choose_backend("triton"))
+    for name in ("one", "two"):
+        job = worker.submit(run_of(models["text"], (name, "The fox.")))
+        done(job)
+        (outcome,) = job.future.result().outcomes
+        assert outcome.result is not None
+        assert outcome.result.trace.run.backend == "triton"
+    assert pick_backend(torch.device("cpu"), torch.float32) == "plain"
 
 
 def test_a_full_queue_says_so_and_cancelling_makes_room() -> None:

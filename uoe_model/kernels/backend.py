@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Final, Literal
 
 import torch
@@ -27,6 +28,7 @@ __all__ = [
     "HeadShape",
     "Rotation",
     "activate",
+    "choose_backend",
     "compute_dtype",
     "expert_attention",
     "expert_mlp",
@@ -53,13 +55,19 @@ def use_backend(name: Backend | Literal["auto"]) -> Iterator[None]:
     Raises:
         ConfigError: `triton` where neither a GPU nor Triton's interpreter is.
     """
-    if name == "triton" and not (_has_triton() and (torch.cuda.is_available() or _is_interpreted())):
-        raise ConfigError("backend triton needs a CUDA device and the package triton: choose plain, or auto")
-    token = _wanted.set(name)
+    before = _wanted.get()
+    choose_backend(name)
     try:
         yield
     finally:
-        _wanted.reset(token)
+        _wanted.set(before)
+
+
+def choose_backend(name: Backend | Literal["auto"]) -> None:
+    """The same for the rest of this thread."""
+    if name == "triton" and not (_has_triton() and (torch.cuda.is_available() or _is_interpreted())):
+        raise ConfigError("backend triton needs a CUDA device and the package triton: choose plain, or auto")
+    _wanted.set(name)
 
 
 def pick_backend(device: torch.device, dtype: torch.dtype) -> Backend:
@@ -67,10 +75,17 @@ def pick_backend(device: torch.device, dtype: torch.dtype) -> Backend:
     wanted = _wanted.get()
     if wanted == "plain" or dtype not in _TRITON_TYPES:
         return "plain"
-    is_there = device.type == "cuda" or (wanted == "triton" and _is_interpreted())
+    is_there = _is_able(device) if device.type == "cuda" else wanted == "triton" and _is_interpreted()
     return "triton" if is_there and _has_triton() else "plain"
 
 
+@cache
+def _is_able(device: torch.device) -> bool:
+    """Whether Triton knows this GPU: NVIDIA's from Ampere on, or AMD's."""
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
