@@ -212,8 +212,8 @@ def _with_bias(out_ND: Tensor, decision: RoutingDecision, bias_D: Tensor | None)
 
 def _slots(decision: RoutingDecision, num_experts: int, layout: RoutingLayout | None) -> RaggedSlots:
     """Those of the router, else made from the decision; without a layout all units are one example."""
-    from uoe_model.kernels import triton_router
-
     if decision.slots is not None:
         return decision.slots
-    return triton_router.slots_of_decision(decision, num_experts, layout)
+    from uoe_model.kernels.triton_slots import slots_of_decision
+
+    return slots_of_decision(decision, num_experts, layout)

@@ -125,7 +125,7 @@ def sort_rows(decision: RoutingDecision, num_experts: int) -> SortedRows:
 
 
 def _slots(decision: RoutingDecision, num_experts: int) -> RaggedSlots:
-    from uoe_model.kernels.triton_router import slots_of_decision
+    from uoe_model.kernels.triton_slots import slots_of_decision
 
     return slots_of_decision(decision, num_experts, None)
 

@@ -53,9 +53,7 @@ def expected_rows(decision: RoutingDecision, num_experts: int, group_N: Tensor) 
     found: dict[tuple[int, int], list[int]] = {
         (expert, group): [] for expert in range(num_experts) for group in range(max(groups) + 1)
     }
-    for unit, (experts, kept) in enumerate(
-        zip(decision.expert_NK.tolist(), decision.kept_NK.tolist(), strict=True)
-    ):
+    for unit, (experts, kept) in enumerate(zip(decision.expert_NK.tolist(), decision.kept_NK.tolist(), strict=True)):
         for choice in range(choices):
             if kept[choice]:
                 found[experts[choice], groups[unit]].append(unit * choices + choice)

@@ -17,7 +17,8 @@ from tests.uoe_model.models import causal_router, free_router
 from uoe_model.config import RouterConfig
 from uoe_model.errors import ConfigError
 from uoe_model.kernels import backend
-from uoe_model.kernels.triton_router import route, slots_of_decision
+from uoe_model.kernels.triton_router import route
+from uoe_model.kernels.triton_slots import slots_of_decision
 from uoe_model.layout import RoutingLayout
 from uoe_model.router import decide
 
@@ -86,7 +87,7 @@ def test_ties_go_to_the_lower_expert_and_the_lower_position(name):
 
 @pytest.mark.parametrize("admission", ["score", "position"])
 def test_examples_longer_than_what_a_program_sees_at_once(admission, monkeypatch):
-    monkeypatch.setattr("uoe_model.kernels.triton_router._CHUNK", 16)
+    monkeypatch.setattr("uoe_model.kernels.triton_slots._CHUNK", 16)
     router = free_router(capacity_factor=0.6) if admission == "score" else causal_router(capacity_factor=0.6)
     config = RouterConfig(**router)
     layout = layout_of((53, 3, 40))
@@ -139,3 +140,24 @@ def test_asking_for_triton_where_it_cannot_run_says_so(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="CUDA device"), backend.use_backend("triton"):
         pass
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="launches on a GPU are counted by a profiler, in test_triton_gpu")
+@pytest.mark.parametrize("admission", ["score", "position"])
+def test_a_site_needs_two_launches(admission, monkeypatch):
+    from triton.runtime.interpreter import GridExecutor
+
+    launched = []
+    run = GridExecutor.__call__
+
+    def count(self, *values, **named):
+        launched.append(self.fn.__name__)
+        return run(self, *values, **named)
+
+    monkeypatch.setattr(GridExecutor, "__call__", count)
+    router = free_router() if admission == "score" else causal_router()
+    layout = layout_of()
+    with backend.use_backend("triton"):
+        decision = backend.route(randn(layout.num_units, 4), RouterConfig(**router), layout)
+    assert decision.slots is not None
+    assert launched == ["_choose_kernel", "_place_kernel"]
