@@ -31,30 +31,33 @@ BASELINE, CONTROL, OURS, TRITON = "dense", "dense again", "union", "union, Trito
 NOT_ON_GPU = "not measured on GPU yet"
 LONGEST_FOR = {"dense, scores in memory": 2048, "union, expert by expert": 2048, "released code": 1024}
 """Lengths beyond which a slow variant is left out."""
+HALF_TOO = (BASELINE, CONTROL, "dense attention, routed MLP", OURS)
+"""Variants that are also measured in bfloat16."""
 
 
-def settings(*, quick: bool) -> list[Setting]:
-    """The cases, all of batch 4 in the project's configuration, and one of d 512."""
+def cases(*, quick: bool) -> list[tuple[Setting, torch.dtype]]:
+    """All of batch 4 in the project's configuration, and one of d 512, that also in bfloat16."""
     lengths = (256, 1024) if quick else (64, 256, 1024, 2048, 4096)
-    cases = [Setting(name="project", batch=4, length=length) for length in lengths]
-    if not quick:
-        cases += [
-            Setting(name="project, as bundled", batch=4, length=1024, capacity_factor=1.25, gate_keys=True),
-            Setting(name="project, never full", batch=4, length=1024, capacity_factor=None),
-            Setting(name="project, score", batch=4, length=1024, causal=False),
-            Setting(name="project, score", batch=4, length=2048, causal=False),
-            Setting(
-                name="d512",
-                batch=1,
-                length=2048,
-                width=512,
-                hidden=2048,
-                attention_experts=16,
-                mlp_experts=16,
-                mlp_top_k=4,
-            ),
-        ]
-    return cases
+    found = [Setting(name="project", batch=4, length=length) for length in lengths]
+    if quick:
+        return [(setting, torch.float32) for setting in found]
+    found += [
+        Setting(name="project, as bundled", batch=4, length=1024, capacity_factor=1.25, gate_keys=True),
+        Setting(name="project, never full", batch=4, length=1024, capacity_factor=None),
+        Setting(name="project, score", batch=4, length=1024, causal=False),
+        Setting(name="project, score", batch=4, length=2048, causal=False),
+    ]
+    wide = Setting(
+        name="d512",
+        batch=1,
+        length=2048,
+        width=512,
+        hidden=2048,
+        attention_experts=16,
+        mlp_experts=16,
+        mlp_top_k=4,
+    )
+    return [(setting, torch.float32) for setting in [*found, wide]] + [(wide, torch.bfloat16)]
 
 
 def main(arguments: Sequence[str] | None = None) -> Path | None:
@@ -77,10 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> Path | None:
     device = torch.device(options.device)
     busy = BusyOthers()
     rows: list[dict[str, Any]] = []
-    for setting in settings(quick=options.quick):
+    for setting, dtype in cases(quick=options.quick):
         for direction in ("forward", "both"):
             others = BusyOthers()
-            found = run_case(setting, direction, device)
+            found = run_case(setting, dtype, direction, device)
             cores = others.cores()
             for row in found:
                 row["noisy"] = cores is not None and cores > NOISY
@@ -107,22 +110,25 @@ def main(arguments: Sequence[str] | None = None) -> Path | None:
     return path
 
 
-def run_case(setting: Setting, direction: str, device: torch.device) -> list[dict[str, Any]]:
+def run_case(setting: Setting, dtype: torch.dtype, direction: str, device: torch.device) -> list[dict[str, Any]]:
     """One row per variant."""
-    given, blocks = Prepared(setting, device, torch.float32), build_blocks(setting)
-    x = torch.randn(setting.batch, setting.length, setting.width, generator=torch.Generator().manual_seed(1)).to(device)
+    given, blocks = Prepared(setting, device, dtype), build_blocks(setting)
+    x = torch.randn(setting.batch, setting.length, setting.width, generator=torch.Generator().manual_seed(1))
+    x = x.to(device, dtype)
     steps = {}
     for name, block in blocks.items():
         if setting.length > LONGEST_FOR.get(name, setting.length) or (name == "released code" and setting.causal):
             continue
-        steps[name] = _step(block.to(device), x, given, direction)
-    error = check_block(setting, device, torch.float32, "plain").largest
+        if dtype == torch.float32 or name in HALF_TOO:
+            steps[name] = _step(block.to(device, dtype), x, given, direction)
+    error = check_block(setting, device, dtype, "plain").largest
     with torch.enable_grad() if direction == "both" else torch.inference_mode():
         repetitions = 20 if setting.length <= 256 else 9 if setting.length <= 1024 else 7
         timings = measure(steps, BASELINE, repetitions=repetitions, device=device)
     rows = []
     for name, timing in timings.items():
-        row = build_row("block", name, setting, timing, baseline=BASELINE, direction=direction)
+        written = str(dtype).removeprefix("torch.")
+        row = build_row("block", name, setting, timing, baseline=BASELINE, dtype=written, direction=direction)
         row |= {"max_err": error if name == OURS else None, "saved_bytes": None, "saved_ratio": None}
         if direction == "both":
             row["saved_bytes"] = saved_bytes(
@@ -193,7 +199,8 @@ def _printed(row: dict[str, Any]) -> str:
     error = "" if row["max_err"] is None else f"  max err {row['max_err']:.1e}"
     noisy = "  NOISY" if row["noisy"] else ""
     return (
-        f"{row['config']:22} S {row['S']:5} {row['direction']:8} {row['variant']:28} {row['median_ms']:9.2f} ms  "
+        f"{row['config']:22} S {row['S']:5} {row['dtype']:8} {row['direction']:8} {row['variant']:28} "
+        f"{row['median_ms']:9.2f} ms  "
         f"ratio {row['ratio']:.2f} [{row['ratio_p10']:.2f}, {row['ratio_p90']:.2f}]{saved}{error}{noisy}\n"
     )
 

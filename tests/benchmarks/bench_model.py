@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     parser.add_argument("--quick", action="store_true", help="short inputs only")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--longest", type=int, default=16_384, help="last length of the growth rows")
+    parser.add_argument("--longest", type=int, default=32_768, help="last length of the growth rows")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
