@@ -123,7 +123,7 @@ class SMHA(nn.Module):
         step: CacheStep,
     ) -> Tensor:
         """New units against all units so far; keys that an expert did not keep are masked."""
-        table = build_slot_table(decision, self.num_experts, step.layout.group_N, step.layout.num_groups)
+        table = build_slot_table(decision, self.num_experts, step.layout)
         w_qkv, b_qkv, w_o = self._weights(x_ND)
         q, k, v = project_slots(x_ND.to(w_o.dtype), w_qkv, b_qkv, self.shape, rotation, table)
         new = AttentionRows(k, v, table, self.shape, x_ND.shape[0])

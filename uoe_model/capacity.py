@@ -1,6 +1,7 @@
 """How many patches of an example one expert takes: the formula, for tensors and for a single number."""
 
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,11 +17,17 @@ def example_capacity(config: RouterConfig, patches_G: Tensor) -> Tensor:
     """
     if config.capacity_factor is None:
         return torch.full_like(patches_G, UNLIMITED)
-    return capacity_of_patches(patches_G, config)
+    return _capacity_of(patches_G, config)
 
 
-def capacity_of_patches(patches: Tensor, config: RouterConfig) -> Tensor:
-    """C after so many patches of an example, int64, for a router that has a capacity."""
+@lru_cache(maxsize=64)
+def capacity_table(config: RouterConfig, longest: int, device: torch.device) -> Tensor:
+    """`example_capacity` of examples of 0..longest patches, int64 (longest + 1); kept, so do not write to it."""
+    with torch.inference_mode(False):
+        return example_capacity(config, torch.arange(longest + 1, device=device))
+
+
+def _capacity_of(patches: Tensor, config: RouterConfig) -> Tensor:
     share = _share(config)
     if share.numerator < 2**31 or not patches.numel():
         capacity = -(-patches * share.numerator // share.denominator)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from uoe_model.decision import RoutingDecision
+from uoe_model.layout import RoutingLayout
 
 ROW_MULTIPLE: Final = 8
 """Slots per expert are rounded up to this, so that products of similar sizes share one shape."""
@@ -31,43 +32,49 @@ class SlotTable:
     num_slots: int
 
 
-def build_slot_table(decision: RoutingDecision, num_experts: int, group_N: Tensor | None, num_groups: int) -> SlotTable:
+def build_slot_table(decision: RoutingDecision, num_experts: int, layout: RoutingLayout | None) -> SlotTable:
     """Number the slots that the kept requests of one site take.
 
     Args:
-        decision: over valid units. group_N: int64, ascending: slots of different groups are apart (attention, where
-            only units of one example may meet). None: one group of everything (MLP).
+        decision: over valid units.
+        layout: of those units: slots of different examples are apart (attention, where only units of one example may
+            meet). None: one group of everything (MLP).
     """
     expert_NK, kept_NK = decision.expert_NK, decision.kept_NK
-    num_units = expert_NK.shape[0]
-    device = expert_NK.device
+    num_units, device = expert_NK.shape[0], expert_NK.device
     chosen_NK = expert_NK.clamp_min(0)
-    kept_EN = kept_by_expert(decision, kept_NK.int(), num_experts).t().contiguous() > 0
-    place_EN = kept_EN.cumsum(1)
-    if group_N is None:
-        num_groups, group_N = 1, torch.zeros(num_units, dtype=torch.long, device=device)
-    else:
-        start_G = torch.searchsorted(group_N, torch.arange(num_groups, device=device))
-        before_EG = place_EN[:, start_G] - kept_EN[:, start_G].long()
-        place_EN = place_EN - before_EG[:, group_N]
-    longest = int(place_EN.max()) if num_units else 0
+    kept_NE = kept_NK.new_zeros(num_units, num_experts, dtype=torch.int32).scatter_add_(1, chosen_NK, kept_NK.int())
+    num_groups = 1 if layout is None else layout.num_groups
+    place_NE = kept_NE.cumsum(0) if layout is None else _places_in_examples(kept_NE, layout)
+    longest = int(place_NE.max()) if num_units else 0
     num_slots = max(-(-longest // ROW_MULTIPLE) * ROW_MULTIPLE, ROW_MULTIPLE)
     total = num_experts * num_groups * num_slots
-    expert_E1 = torch.arange(num_experts, device=device).unsqueeze(1)
-    slot_EN = torch.where(kept_EN, (expert_E1 * num_groups + group_N) * num_slots + place_EN - 1, total)
-    unit_N = torch.arange(num_units, device=device)
-    unit_S = torch.full((total + 1,), -1, device=device).scatter_(0, slot_EN.flatten(), unit_N.repeat(num_experts))
-    unit_S = unit_S[:total]
-    slot_NK = slot_EN.t().gather(1, chosen_NK).masked_fill(~kept_NK, 0)
+    slot_NK = place_NE.gather(1, chosen_NK).add_(chosen_NK, alpha=num_groups * num_slots).sub_(1)
+    if layout is not None:
+        slot_NK.add_(layout.group_N.unsqueeze(1), alpha=num_slots)
+    unit_NK = torch.arange(num_units, device=device).unsqueeze(1).expand_as(slot_NK)
+    unit_S = torch.full((total + 1,), -1, device=device)
+    unit_S = unit_S.scatter_(0, slot_NK.masked_fill(~kept_NK, total).flatten(), unit_NK.flatten())[:total]
     return SlotTable(
         unit_S=unit_S.clamp_min(0),
         used_S=unit_S >= 0,
-        slot_NK=slot_NK,
+        slot_NK=slot_NK.masked_fill_(~kept_NK, 0),
         kept_NK=kept_NK,
         num_experts=num_experts,
         num_groups=num_groups,
         num_slots=num_slots,
     )
+
+
+def _places_in_examples(kept_NE: Tensor, layout: RoutingLayout) -> Tensor:
+    """How many units each expert has kept of each example so far (N, E)."""
+    if layout.is_full and layout.num_groups == layout.num_rows:
+        return kept_NE.view(layout.num_rows, layout.row_length, -1).cumsum(1).view_as(kept_NE)
+    place_NE = kept_NE.cumsum(0)
+    groups = torch.arange(layout.num_groups, device=kept_NE.device)
+    start_G = torch.searchsorted(layout.group_N, groups)
+    before_GE = place_NE.index_select(0, start_G) - kept_NE.index_select(0, start_G)
+    return place_NE - before_GE.index_select(0, layout.group_N)
 
 
 def kept_by_expert(decision: RoutingDecision, values_NK: Tensor, num_experts: int) -> Tensor:

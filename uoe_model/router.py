@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uoe_model.capacity import capacity_of_patches, example_capacity
+from uoe_model.capacity import capacity_table
 from uoe_model.config import Gate, RouterConfig
 from uoe_model.decision import NOBODY, RoutingDecision
 from uoe_model.kernels.backend import route
@@ -122,22 +122,24 @@ def _patch_input(x_ND: Tensor, layout: RoutingLayout, *, causal: bool) -> Tensor
 
 def decide(logits_ME: Tensor, config: RouterConfig, layout: RoutingLayout) -> RoutingDecision:
     """Turn the logits of all patches into requests, gates and slots of all units."""
+    # Along rows: down columns it is faster on a CPU, but equal rows differ in the last bit where vectors end.
     p_ME = logits_ME.softmax(-1)
-    capacity_G = example_capacity(config, layout.patches_G)
+    capacity_G = capacity_table(config, layout.longest, p_ME.device).index_select(0, layout.patches_G)
     if config.selection == "expert_choice":
         picked_ME = admit(p_ME, torch.ones_like(p_ME, dtype=torch.bool), capacity_G, "score", config, layout)
         expert_MK, requested_MK = _rank_picked(p_ME, picked_ME)
         kept_MK = requested_MK
     else:
         expert_MK = _prefer(p_ME)[:, : config.num_experts_per_tok]
-        requested_MK = torch.ones_like(expert_MK, dtype=torch.bool)
+        requested_MK = None
         if config.capacity_factor is None:
-            kept_MK = requested_MK
+            kept_MK = torch.ones_like(expert_MK, dtype=torch.bool)
         else:
             requested_ME = torch.zeros_like(p_ME, dtype=torch.bool).scatter(1, expert_MK, True)
             kept_ME = admit(p_ME, requested_ME, capacity_G, config.admission, config, layout)
             kept_MK = kept_ME.gather(1, expert_MK)
-    gate_MK = gates(p_ME.gather(1, expert_MK.clamp_min(0)), requested_MK, config.gate) * kept_MK
+    chosen_MK = expert_MK if requested_MK is None else expert_MK.clamp_min(0)
+    gate_MK = gates(p_ME.gather(1, chosen_MK), requested_MK, config.gate) * kept_MK
     decision = RoutingDecision(
         logits_NE=logits_ME, expert_NK=expert_MK, gate_NK=gate_MK, kept_NK=kept_MK, capacity_G=capacity_G
     )
@@ -160,17 +162,20 @@ def _rank_picked(p_ME: Tensor, picked_ME: Tensor) -> tuple[Tensor, Tensor]:
     return expert_MK.masked_fill(~picked_MK, NOBODY), picked_MK
 
 
-def gates(p_MK: Tensor, requested_MK: Tensor, gate: Gate) -> Tensor:
-    """Weights of the requested experts before capacity; 0 where there is no request."""
-    asked_MK = requested_MK.to(p_MK.dtype)
+def gates(p_MK: Tensor, requested_MK: Tensor | None, gate: Gate) -> Tensor:
+    """Weights of the requested experts before capacity; 0 where there is no request (None: all are requests)."""
     if gate == "one":
-        return asked_MK
+        return torch.ones_like(p_MK) if requested_MK is None else requested_MK.to(p_MK.dtype)
     # A request has a gate even where its probability is below what float32 can write: 0 means not kept.
-    p_MK = p_MK.clamp_min(torch.finfo(torch.float32).tiny) * asked_MK
+    p_MK = p_MK.clamp_min(torch.finfo(torch.float32).tiny)
+    if requested_MK is not None:
+        p_MK = p_MK * requested_MK
     if gate == "probability":
         return p_MK
+    if requested_MK is None:
+        return p_MK.shape[-1] * p_MK / p_MK.sum(-1, keepdim=True)
     total_M1 = p_MK.sum(-1, keepdim=True).clamp_min(torch.finfo(p_MK.dtype).tiny)
-    return asked_MK.sum(-1, keepdim=True) * p_MK / total_M1
+    return requested_MK.sum(-1, keepdim=True) * p_MK / total_M1
 
 
 def admit(
@@ -198,11 +203,8 @@ def admit(
         in_time_GEP = torch.arange(layout.longest, device=p_ME.device) < capacity_G.view(-1, 1, 1)
         kept_GEP = torch.zeros_like(key_GEP, dtype=torch.bool).scatter(2, order_GEP, in_time_GEP.expand_as(order_GEP))
         return layout.from_grid(kept_GEP) & requested_ME
-    asked_GEP = layout.to_grid(requested_ME.int(), 0)
-    asked_GEP = asked_GEP.cumsum(-1)
-    time_P = torch.arange(1, layout.longest + 1, device=p_ME.device)
-    capacity_P = capacity_of_patches(time_P, config)
-    # kept(t) = min(kept(t-1) + request(t), C(t)), unrolled: the tightest earlier limit plus what was asked since.
-    kept_GEP = asked_GEP + (capacity_P - asked_GEP).cummin(-1).values.clamp_max(0)
-    is_kept_GEP = kept_GEP.diff(dim=-1, prepend=kept_GEP.new_zeros((*kept_GEP.shape[:2], 1))) > 0
-    return layout.from_grid(is_kept_GEP) & requested_ME
+    asked_GEP = layout.to_grid(requested_ME.int(), 0).cumsum(-1)
+    left_GEP = capacity_table(config, layout.longest, p_ME.device)[1:] - asked_GEP
+    # kept(t) = min(kept(t-1) + request(t), C(t)), unrolled: a request is dropped where what is left is a new minimum.
+    least_GEP = F.pad(left_GEP.cummin(-1).values[..., :-1].clamp_max(0), (1, 0))
+    return layout.from_grid(left_GEP >= least_GEP) & requested_ME

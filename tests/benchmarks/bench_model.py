@@ -131,9 +131,9 @@ def router_rows(length: int, device: torch.device) -> list[dict[str, Any]]:
     def routers() -> None:
         flat, layout = x.flatten(0, 1), given.layout
         decision = block.attention.router(flat, layout, causal=True)
-        build_slot_table(decision, setting.attention_experts, layout.group_N, layout.num_groups)
+        build_slot_table(decision, setting.attention_experts, layout)
         decision = block.mlp.router(flat, layout, causal=True)
-        build_slot_table(decision, setting.mlp_experts, None, 1)
+        build_slot_table(decision, setting.mlp_experts, None)
 
     with torch.inference_mode():
         steps = {"union": lambda: union(x, given), "its routers and tables": routers}

@@ -134,9 +134,8 @@ def expert_mlp(
         slots = _slots(decision, num_experts, None)
         chosen = decision.expert_NK.contiguous(), decision.kept_NK.contiguous(), slots
         return triton_mlp.expert_mlp(x_ND, decision.gate_NK.float(), w1_EDF, b1_EF, w2_EFD, b2_D, act, *chosen)
-    table = build_slot_table(decision, num_experts, None, 1)
-    out_ND = plain_mlp.expert_mlp(x_ND, decision.gate_NK, w1_EDF, b1_EF, w2_EFD, act, table)
-    return _with_bias(out_ND, decision, b2_D)
+    table = build_slot_table(decision, num_experts, None)
+    return plain_mlp.expert_mlp(x_ND, decision.gate_NK, w1_EDF, b1_EF, w2_EFD, b2_D, act, table)
 
 
 def expert_attention(
@@ -187,13 +186,14 @@ def expert_attention(
         if not keep_rows:
             return out_ND, None
         return out_ND, triton_attention.keys_and_values(qkv_RC, decision.expert_NK, decision.kept_NK, shape, slots)
-    table = build_slot_table(decision, num_experts, layout.group_N, layout.num_groups)
+    table = build_slot_table(decision, num_experts, layout)
     out_ND, rows = plain_attention.expert_attention(
         x_ND,
         decision.gate_NK,
         w_qkv_EDC,
         b_qkv_EC,
         w_o_EWD,
+        b_o_D,
         shape,
         rotation,
         table,
@@ -201,13 +201,7 @@ def expert_attention(
         gate_keys=gate_keys,
         keep_rows=keep_rows,
     )
-    return _with_bias(out_ND, decision, b_o_D), None if rows is None else rows.by_unit()
-
-
-def _with_bias(out_ND: Tensor, decision: RoutingDecision, bias_D: Tensor | None) -> Tensor:
-    if bias_D is None:
-        return out_ND
-    return out_ND + decision.kept_NK.any(-1, keepdim=True) * bias_D
+    return out_ND, None if rows is None else rows.by_unit()
 
 
 def _slots(decision: RoutingDecision, num_experts: int, layout: RoutingLayout | None) -> RaggedSlots:

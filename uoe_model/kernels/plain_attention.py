@@ -13,7 +13,20 @@ from torch.autograd.function import once_differentiable
 
 from uoe_model.dispatch import SlotTable
 from uoe_model.kernels.head_shape import HeadShape, Rotation
-from uoe_model.kernels.plain_rows import experts_per_chunk, slot_gates, slot_values_to_units, slots_of, weighted_sum
+from uoe_model.kernels.plain_rows import (
+    add_bias_,
+    bias_gradient,
+    experts_per_chunk,
+    is_large,
+    side_by_side,
+    slot_gates,
+    slot_values_to_units,
+    slots_of,
+    weighted_sum,
+)
+
+MOST_ZEROS: Final = 4
+"""How many times the kept rows all units may be for their heads to be projected in one product."""
 
 _HIDDEN: Final = -1e30
 _HIDDEN_HALF: Final = -3e4
@@ -56,6 +69,7 @@ def expert_attention(
     w_qkv_EDC: Tensor,
     b_qkv_EC: Tensor,
     w_o_EWD: Tensor,
+    b_o_D: Tensor | None,
     shape: HeadShape,
     rotation: Rotation | None,
     table: SlotTable,
@@ -64,7 +78,7 @@ def expert_attention(
     gate_keys: bool,
     keep_rows: bool = False,
 ) -> tuple[Tensor, AttentionRows | None]:
-    """Gated sum over each unit's kept experts of their attention's output (N, D).
+    """Gated sum over each unit's kept experts of their attention's output (N, D), b_o once where any expert kept.
 
     A unit attends, within the expert, to the kept units of its own example; to itself and earlier ones if `causal`.
     With `gate_keys` ln(gate) of the key's unit is added to its logit.
@@ -76,7 +90,7 @@ def expert_attention(
         keep_rows: whether keys and values are wanted too, for a cache; they carry no gradient.
     """
     out_ND, *rows = _ExpertAttention.apply(  # type: ignore[no-untyped-call]
-        x_ND, gate_NK, w_qkv_EDC, b_qkv_EC, w_o_EWD, shape, rotation, table, causal, gate_keys, keep_rows
+        x_ND, gate_NK, w_qkv_EDC, b_qkv_EC, w_o_EWD, b_o_D, shape, rotation, table, causal, gate_keys, keep_rows
     )
     return out_ND, AttentionRows(rows[0], rows[1], table, shape, x_ND.shape[0]) if rows else None
 
@@ -92,6 +106,7 @@ class _ExpertAttention(torch.autograd.Function):
         w_qkv_EDC: Tensor,
         b_qkv_EC: Tensor,
         w_o_EWD: Tensor,
+        b_o_D: Tensor | None,
         shape: HeadShape,
         rotation: Rotation | None,
         table: SlotTable,
@@ -103,7 +118,10 @@ class _ExpertAttention(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         rows_per_expert = table.num_groups * table.num_slots
         bias_GC = _key_bias(gate_NK, table, x_ND.dtype, causal=causal, gate_keys=gate_keys)
-        y_SD = x_ND.new_empty(num_experts * rows_per_expert, width)
+        # One product for all experts multiplies zeros too, but writes no rows of the width D.
+        together = is_large(table, width, x_ND.element_size()) and x_ND.shape[0] <= MOST_ZEROS * rows_per_expert
+        y_SD = x_ND.new_empty(num_experts * rows_per_expert, w_o_EWD.shape[1] if together else width)
+        gate_S = slot_gates(gate_NK, table).to(x_ND.dtype) if together else None
         chunk = experts_per_chunk(rows_per_expert, width + 2 * shape.columns, x_ND.element_size())
         parts: list[Tensor] = []
         keys, values = [], []
@@ -114,9 +132,15 @@ class _ExpertAttention(torch.autograd.Function):
             rows_ESD = x_ND.index_select(0, unit_S).view(-1, rows_per_expert, width)
             qkv = torch.baddbmm(b_qkv_EC[experts].unsqueeze(1), rows_ESD, w_qkv_EDC[experts])
             q, k, v = _split_and_rotate(qkv, unit_S, shape, rotation, table)
+            if keep and rotation is not None:
+                v = v.contiguous()  # so that the rest of qkv need not be kept
             heads, saved = _attend(q, k, v, None if bias_GC is None else bias_GC[batches], causal, gate_keys)
             heads_ESW = _join_heads(heads, rows_per_expert)
-            torch.bmm(heads_ESW, w_o_EWD[experts], out=y_SD[slots].view(-1, rows_per_expert, width))
+            out_ESX = y_SD[slots].view(-1, rows_per_expert, y_SD.shape[1])
+            if gate_S is None:
+                torch.bmm(heads_ESW, w_o_EWD[experts], out=out_ESX)
+            else:
+                torch.mul(heads_ESW, gate_S[slots].view(-1, rows_per_expert, 1), out=out_ESX)
             if keep_rows:
                 keys.append(k)
                 values.append(v)
@@ -126,7 +150,13 @@ class _ExpertAttention(torch.autograd.Function):
             ctx.save_for_backward(x_ND, gate_NK, w_qkv_EDC, w_o_EWD, *parts)
             ctx.shape, ctx.rotation, ctx.table = shape, rotation, table
             ctx.causal, ctx.gate_keys, ctx.chunk = causal, gate_keys, chunk
-        out_ND = weighted_sum(table.slot_NK, y_SD, gate_NK.to(y_SD.dtype))
+        if together:
+            out_ND = side_by_side(y_SD, table) @ w_o_EWD.flatten(0, 1)
+        else:
+            out_ND = weighted_sum(table.slot_NK, y_SD, gate_NK.to(y_SD.dtype))
+        ctx.has_bias = b_o_D is not None
+        if b_o_D is not None:
+            add_bias_(out_ND, b_o_D, table)
         if not keep_rows:
             return (out_ND,)
         all_k, all_v = torch.cat(keys), torch.cat(values)
@@ -175,7 +205,8 @@ class _ExpertAttention(torch.autograd.Function):
             )
         grad_x = weighted_sum(table.slot_NK, grad_rows_SD, table.kept_NK.to(x_ND.dtype))
         grad_gate_NK = slot_values_to_units(grad_gate_S, table).to(gate_NK.dtype)
-        return grad_x, grad_gate_NK, grad_w_qkv, grad_b_qkv, grad_w_o, None, None, None, None, None, None
+        grad_b_o = bias_gradient(grad_ND, table) if ctx.has_bias else None
+        return grad_x, grad_gate_NK, grad_w_qkv, grad_b_qkv, grad_w_o, grad_b_o, *([None] * 6)
 
 
 def _join_heads(heads: Tensor, rows_per_expert: int) -> Tensor:
@@ -200,7 +231,7 @@ def _split_and_rotate(
     both, v = torch.split(parts, [shape.heads + shape.kv_heads, shape.kv_heads], 1)
     both = rotate(both, *_angles(unit_S, rotation, table, qkv.dtype))
     q, k = torch.split(both, [shape.heads, shape.kv_heads], 1)
-    return q, k, v.contiguous()  # so that the rest of qkv need not be kept
+    return q, k, v
 
 
 def _join_and_rotate_back(
@@ -224,7 +255,13 @@ def _join_and_rotate_back(
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate feature i together with feature i + width / 2."""
     first, second = x.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    out = x.new_empty(x.shape)  # written in two passes instead of seven
+    half = x.shape[-1] // 2
+    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin)
+    return out
 
 
 def _key_bias(gate_NK: Tensor, table: SlotTable, dtype: torch.dtype, *, causal: bool, gate_keys: bool) -> Tensor | None:

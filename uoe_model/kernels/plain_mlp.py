@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from uoe_model.dispatch import SlotTable
-from uoe_model.kernels.plain_rows import experts_per_chunk, slot_gates, slot_values_to_units, slots_of, weighted_sum
+from uoe_model.kernels.plain_rows import (
+    add_bias_,
+    bias_gradient,
+    experts_per_chunk,
+    slot_gates,
+    slot_values_to_units,
+    slots_of,
+    weighted_sum,
+)
 
 _APPROXIMATE: Final = {"gelu": "none", "gelu_tanh": "tanh"}
 
@@ -27,6 +35,7 @@ class _ExpertMLP(torch.autograd.Function):
         w1_EDF: Tensor,
         b1_EF: Tensor,
         w2_EFD: Tensor,
+        b2_D: Tensor | None,
         act: str,
         table: SlotTable,
     ) -> Tensor:
@@ -47,7 +56,11 @@ class _ExpertMLP(torch.autograd.Function):
         if keep:
             ctx.save_for_backward(x_ND, gate_NK, w1_EDF, w2_EFD, *parts)
             ctx.act, ctx.table, ctx.chunk = act, table, chunk
-        return weighted_sum(table.slot_NK, y_SD, gate_NK.to(y_SD.dtype))
+        out_ND = weighted_sum(table.slot_NK, y_SD, gate_NK.to(y_SD.dtype))
+        ctx.has_bias = b2_D is not None
+        if b2_D is not None:
+            add_bias_(out_ND, b2_D, table)
+        return out_ND
 
     @staticmethod
     @once_differentiable
@@ -80,14 +93,25 @@ class _ExpertMLP(torch.autograd.Function):
             )
         grad_x = weighted_sum(table.slot_NK, grad_rows_SD, table.kept_NK.to(x_ND.dtype))
         grad_gate_NK = slot_values_to_units(grad_gate_S, table).to(gate_NK.dtype)
-        return grad_x, grad_gate_NK, grad_w1, grad_b1, grad_w2, None, None
+        grad_b2 = bias_gradient(grad_ND, table) if ctx.has_bias else None
+        return grad_x, grad_gate_NK, grad_w1, grad_b1, grad_w2, grad_b2, None, None
 
 
 def expert_mlp(
-    x_ND: Tensor, gate_NK: Tensor, w1_EDF: Tensor, b1_EF: Tensor, w2_EFD: Tensor, act: str, table: SlotTable
+    x_ND: Tensor,
+    gate_NK: Tensor,
+    w1_EDF: Tensor,
+    b1_EF: Tensor,
+    w2_EFD: Tensor,
+    b2_D: Tensor | None,
+    act: str,
+    table: SlotTable,
 ) -> Tensor:
-    """Gated sum over each unit's kept experts of act(x W1 + b1) W2 (N, D). SwiGLU: W1 holds gate columns, then up."""
-    return _ExpertMLP.apply(x_ND, gate_NK, w1_EDF, b1_EF, w2_EFD, act, table)  # type: ignore[no-any-return, no-untyped-call]
+    """Gated sum over each unit's kept experts of act(x W1 + b1) W2 (N, D), b2 once where any expert kept.
+
+    SwiGLU: W1 holds gate columns, then up columns.
+    """
+    return _ExpertMLP.apply(x_ND, gate_NK, w1_EDF, b1_EF, w2_EFD, b2_D, act, table)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def activate(a: Tensor, act: str) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from uoe_model.dispatch import SlotTable
 
-CHUNK_BYTES: Final = 8 << 20
+CHUNK_BYTES: Final = 16 << 20
 """Experts are processed in groups whose temporaries stay about this small; larger ones are page-faulted every call."""
 
 
@@ -24,9 +24,35 @@ def weighted_sum(slot_NK: Tensor, values_SD: Tensor, weight_NK: Tensor) -> Tenso
     return F.embedding_bag(slot_NK, values_SD, mode="sum", per_sample_weights=weight_NK)
 
 
+def add_bias_(out_ND: Tensor, bias_D: Tensor, table: SlotTable) -> None:
+    """Add a bias once to units that any expert kept, in place."""
+    out_ND.addcmul_(table.kept_NK.any(-1, keepdim=True).to(out_ND.dtype), bias_D)
+
+
+def bias_gradient(grad_ND: Tensor, table: SlotTable) -> Tensor:
+    """Of a bias (D,) that `add_bias_` added."""
+    return table.kept_NK.any(-1).to(grad_ND.dtype) @ grad_ND
+
+
 def slot_values_to_units(values_S: Tensor, table: SlotTable) -> Tensor:
     """One value per slot back to (N, K), 0 where not kept."""
     return values_S[table.slot_NK] * table.kept_NK
+
+
+def is_large(table: SlotTable, width: int, element_size: int) -> bool:
+    """Whether a row of this width for every slot is more than a temporary should be."""
+    return table.unit_S.shape[0] * width * element_size > CHUNK_BYTES
+
+
+def side_by_side(rows_SW: Tensor, table: SlotTable) -> Tensor:
+    """Rows of all experts beside each other (N, E * W), 0 where the expert did not keep the unit."""
+    num_units, num_slots = table.slot_NK.shape[0], rows_SW.shape[0]
+    slots_per_expert = table.num_groups * table.num_slots
+    expert_NK = (table.slot_NK // slots_per_expert).masked_fill_(~table.kept_NK, table.num_experts)
+    slot_NE = table.slot_NK.new_full((num_units, table.num_experts + 1), num_slots)
+    slot_NE = slot_NE.scatter_(1, expert_NK, table.slot_NK)[:, :-1]
+    padded_SW = F.pad(rows_SW, (0, 0, 0, 1))
+    return padded_SW.index_select(0, slot_NE.flatten()).view(num_units, -1)
 
 
 def slots_of(experts: slice, table: SlotTable) -> tuple[slice, slice]:

@@ -3,7 +3,6 @@
 One program per (expert, example) pair. The rules are those of `uoe_model.router.admit`, which defines them.
 """
 
-from functools import lru_cache
 from typing import Final
 
 import torch
@@ -11,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from uoe_model.capacity import example_capacity
+from uoe_model.capacity import capacity_table
 from uoe_model.config import RouterConfig
 from uoe_model.decision import RaggedSlots, RoutingDecision
 from uoe_model.layout import RoutingLayout
@@ -78,13 +77,14 @@ def _place_kernel(
             m = (first + t).to(tl.int64)
             column = tl.load(column_m + m, mask=t < count, other=-1)
             is_request = column >= 0
-            asked = asked_before + tl.cumsum(is_request.to(tl.int32), 0)
-            left = tl.load(capacity_X + t + 1, mask=t < count, other=0) - asked
-            left_before = tl.load(capacity_X + t, mask=t < count, other=0) - (asked - is_request.to(tl.int32))
+            asks = is_request.to(tl.int32)
+            asked = asked_before + tl.cumsum(asks, 0)
+            left = tl.load(capacity_X + t + 1, mask=t < count, other=0).to(tl.int32) - asked
+            left_before = tl.load(capacity_X + t, mask=t < count, other=0).to(tl.int32) - (asked - asks)
             left_before = tl.where((t < count) & (t > 0), left_before, 0)
             least_before = tl.minimum(tl.associative_scan(left_before, 0, _smaller), least)
             _keep(column_m, kept_MK, gate_MK, m, column, is_request, is_request & (left >= least_before), top_k)
-            asked_before += tl.sum(is_request.to(tl.int32), 0)
+            asked_before += tl.sum(asks, 0)
             least = tl.minimum(least, tl.min(tl.where(t < count, left, 0), 0))
     if ADMISSION == "score":
         capacity = tl.load(capacity_X + count)
@@ -121,7 +121,7 @@ def _place_kernel(
             equal_before += tl.sum(is_equal.to(tl.int32), 0)
     if ADMISSION != "given":  # noqa: SIM102  (decided when compiled)
         if e == 0:
-            tl.store(capacity_G + g, tl.load(capacity_X + count).to(tl.int64))
+            tl.store(capacity_G + g, tl.load(capacity_X + count))
     tl.debug_barrier()
     unit, end = tl.load(first_unit_X + g), tl.load(first_unit_X + g + 1)
     placed = 0
@@ -154,14 +154,6 @@ def _sum_up(start_X, num_pairs, CHUNK: tl.constexpr):
         total += tl.sum(counts, 0)
 
 
-@lru_cache(maxsize=64)
-def _capacities(config: RouterConfig, longest: int, device: torch.device) -> Tensor:
-    """int32 (longest + 1): `example_capacity` of an example of so many patches."""
-    with torch.inference_mode(False):
-        counts = torch.arange(longest + 1, device=device)
-        return example_capacity(config, counts).int()
-
-
 def admit_and_place(
     p_EM: Tensor,
     column_EM: Tensor,
@@ -188,7 +180,7 @@ def admit_and_place(
     _place_kernel[(num_experts * layout.num_groups,)](
         p_EM,
         column_EM,
-        _capacities(config, layout.longest, p_EM.device),
+        capacity_table(config, layout.longest, p_EM.device),
         layout.first_patch_X,
         layout.first_unit_X,
         layout.patch_N,

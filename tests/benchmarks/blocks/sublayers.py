@@ -106,7 +106,7 @@ def route(setting: Setting, kind: Routing, device: torch.device) -> RoutedRows:
         decision=decision,
         num_experts=experts,
         gate_NK=decision.gate_NK.clone().requires_grad_(),
-        table=build_slot_table(decision, experts, None, 1),
+        table=build_slot_table(decision, experts, None),
         sorted=SortedRows(order_R=rows.order_R[:kept], unit_R=rows.unit_R[:kept], end_E=rows.end_E, used_R1=None),
     )
 
@@ -132,7 +132,7 @@ def _slots(decision: RoutingDecision, num_experts: int) -> RaggedSlots:
 
 def on_plain(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> Tensor:
     """Ours in plain PyTorch: padded per expert."""
-    return plain_mlp.expert_mlp(x_ND, rows.gate_NK, weights.w1, weights.b1, weights.w2, "gelu", rows.table)
+    return plain_mlp.expert_mlp(x_ND, rows.gate_NK, weights.w1, weights.b1, weights.w2, None, "gelu", rows.table)
 
 
 def on_triton(x_ND: Tensor, weights: ExpertWeights, rows: RoutedRows) -> Tensor:
