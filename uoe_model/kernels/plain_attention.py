@@ -125,11 +125,13 @@ class _ExpertAttention(torch.autograd.Function):
         chunk = experts_per_chunk(rows_per_expert, width + 2 * shape.columns, x_ND.element_size())
         parts: list[Tensor] = []
         keys, values = [], []
+        buffer_SD = x_ND.new_empty(min(chunk, num_experts) * rows_per_expert, width)
         for first in range(0, num_experts, chunk):
             experts = slice(first, min(first + chunk, num_experts))
             slots, batches = slots_of(experts, table)
             unit_S = table.unit_S[slots]
-            rows_ESD = x_ND.index_select(0, unit_S).view(-1, rows_per_expert, width)
+            rows_SD = torch.index_select(x_ND, 0, unit_S, out=buffer_SD[: unit_S.shape[0]])
+            rows_ESD = rows_SD.view(-1, rows_per_expert, width)
             qkv = torch.baddbmm(b_qkv_EC[experts].unsqueeze(1), rows_ESD, w_qkv_EDC[experts])
             q, k, v = _split_and_rotate(qkv, unit_S, shape, rotation, table)
             if keep and rotation is not None:
