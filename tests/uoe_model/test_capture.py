@@ -19,6 +19,7 @@ from tests.uoe_model.bundles import (
     text_bundle,
 )
 from uoe_model import capture, router
+from uoe_model.capacity import example_capacity
 from uoe_model.capture import SiteDecisions, build_trace, join, patch_ids, to_host
 from uoe_model.decision import RoutingDecision
 from uoe_model.errors import CaptureError, TraceError
@@ -170,7 +171,7 @@ def test_gates_that_contradict_the_slots_make_no_trace(gate, sentence):
 
 def test_another_capacity_than_the_formulas_is_noticed(monkeypatch):
     def one_more(config: Any, patches_G: Tensor) -> Tensor:
-        return router.example_capacity(config, patches_G) + 1
+        return example_capacity(config, patches_G) + 1
 
     monkeypatch.setattr(capture, "example_capacity", one_more)
     assert failed(run_text_on(text_bundle(), LONG_TEXT).trace) == ["capacities"]
