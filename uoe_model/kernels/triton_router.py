@@ -111,7 +111,6 @@ def _choose_backward_kernel(
         total = tl.sum(asked, 1)[:, None]
         mean = tl.sum(grad * asked, 1)[:, None] / total
         grad = tl.where(is_asked, top_k * (grad - mean) / total, 0.0)
-    grad = tl.where(p >= _TINY, grad, 0.0)
     grad = p * (grad - tl.sum(p * grad, 1)[:, None])
     tl.store(grad_logits_ME + m[:, None] * num_experts + e[None, :], grad, mask=inside)
 
