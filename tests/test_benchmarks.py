@@ -48,8 +48,9 @@ def measure_once(measure: Any, steps: Any, baseline: str, *, repetitions: int, d
 def test_a_block_benchmark_writes_a_row_per_variant_and_direction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cases = [Setting(name="tiny", **TINY), Setting(name="tiny", causal=False, **TINY)]
-    monkeypatch.setattr(bench_block, "settings", lambda *, quick: cases)
+    both = [Setting(name="tiny", **TINY), Setting(name="tiny", causal=False, **TINY)]
+    cases = [(setting, torch.float32) for setting in both] + [(both[0], torch.bfloat16)]
+    monkeypatch.setattr(bench_block, "cases", lambda *, quick: cases)
     monkeypatch.setattr(bench_block, "peaks", lambda length, threads: [])
     path = bench_block.main(["--quick", "--device", "cpu", "--threads", "1", "--output", str(tmp_path)])
     record = json.loads(path.read_text())
@@ -59,7 +60,8 @@ def test_a_block_benchmark_writes_a_row_per_variant_and_direction(
     released = [row for row in record["rows"] if row["variant"] == "released code"]
     assert len(released) == 2  # forward and both; it is not causal
     ours = [row for row in record["rows"] if row["variant"] == "union"]
-    assert all(row["max_err"] < 1e-4 for row in ours)
+    assert [row["dtype"] for row in ours] == ["float32"] * 4 + ["bfloat16"] * 2
+    assert all(row["max_err"] < 1e-4 for row in ours[:4])
     assert bench_block._compared(record, record).count("->") == len(record["rows"])
 
 
