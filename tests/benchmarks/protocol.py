@@ -62,7 +62,9 @@ def measure(steps: Mapping[str, Step], baseline: str, *, repetitions: int, devic
 def take_samples(steps: Mapping[str, Step], *, device: torch.device, repetitions: int | None = None) -> Samples:
     """Call all variants of one case in turn; within a repetition they come in random order.
 
-    Each sample is a loop of calls: on a CPU as many as last a millisecond, on a GPU as `GPU_SAMPLE_CALLS` says.
+    Each sample is a loop of calls: on a CPU as many as last a millisecond, on a GPU as `GPU_SAMPLE_CALLS` says. On a
+    CPU a call that is not measured comes before it, as another layer of the same kind does in a model: otherwise
+    variants pay for the caches and the heap that the one before left behind.
     """
     loops, slowest = {}, 0.0
     for name, step in steps.items():
@@ -173,6 +175,7 @@ def _sample(step: Step, loops: int, device: torch.device) -> float:
         end.record()
         end.synchronize()
         return float(start.elapsed_time(end)) / 1e3 / loops
+    step()
     began = time.perf_counter()
     for _ in range(loops):
         step()
