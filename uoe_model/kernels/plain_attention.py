@@ -120,7 +120,7 @@ class _ExpertAttention(torch.autograd.Function):
         bias_GC = _key_bias(gate_NK, table, x_ND.dtype, causal=causal, gate_keys=gate_keys)
         # One product for all experts multiplies zeros too, but writes no rows of the width D.
         together = is_large(table, width, x_ND.element_size()) and x_ND.shape[0] <= MOST_ZEROS * rows_per_expert
-        y_SD = x_ND.new_empty(num_experts * rows_per_expert, w_o_EWD.shape[1] if together else width)
+        y_SD = x_ND.new_empty(num_experts * rows_per_expert + together, w_o_EWD.shape[1] if together else width)
         gate_S = slot_gates(gate_NK, table).to(x_ND.dtype) if together else None
         chunk = experts_per_chunk(rows_per_expert, width + 2 * shape.columns, x_ND.element_size())
         parts: list[Tensor] = []
@@ -153,6 +153,7 @@ class _ExpertAttention(torch.autograd.Function):
             ctx.shape, ctx.rotation, ctx.table = shape, rotation, table
             ctx.causal, ctx.gate_keys, ctx.chunk = causal, gate_keys, chunk
         if together:
+            y_SD[-1] = 0
             out_ND = side_by_side(y_SD, table) @ w_o_EWD.flatten(0, 1)
         else:
             out_ND = weighted_sum(table.slot_NK, y_SD, gate_NK.to(y_SD.dtype))

@@ -45,10 +45,13 @@ class _ExpertMLP(torch.autograd.Function):
         y_SD = x_ND.new_empty(num_experts * rows_per_expert, width)
         chunk = experts_per_chunk(rows_per_expert, width + w1_EDF.shape[2], x_ND.element_size())
         parts = []
+        buffer_SD = x_ND.new_empty(min(chunk, num_experts) * rows_per_expert, width)
         for first in range(0, num_experts, chunk):
             experts = slice(first, min(first + chunk, num_experts))
             slots, _ = slots_of(experts, table)
-            rows_ESD = x_ND.index_select(0, table.unit_S[slots]).view(-1, rows_per_expert, width)
+            unit_S = table.unit_S[slots]
+            rows_SD = torch.index_select(x_ND, 0, unit_S, out=buffer_SD[: unit_S.shape[0]])
+            rows_ESD = rows_SD.view(-1, rows_per_expert, width)
             a_ESF = torch.baddbmm(b1_EF[experts].unsqueeze(1), rows_ESD, w1_EDF[experts])
             out_ESD = y_SD[slots].view(-1, rows_per_expert, width)
             torch.bmm(activate(a_ESF, act), w2_EFD[experts], out=out_ESD)

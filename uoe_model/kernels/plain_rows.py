@@ -45,14 +45,13 @@ def is_large(table: SlotTable, width: int, element_size: int) -> bool:
 
 
 def side_by_side(rows_SW: Tensor, table: SlotTable) -> Tensor:
-    """Rows of all experts beside each other (N, E * W), 0 where the expert did not keep the unit."""
-    num_units, num_slots = table.slot_NK.shape[0], rows_SW.shape[0]
+    """Rows of all experts beside each other (N, E * W); the last one, after all slots, where none kept the unit."""
+    num_units, num_slots = table.slot_NK.shape[0], table.unit_S.shape[0]
     slots_per_expert = table.num_groups * table.num_slots
     expert_NK = (table.slot_NK // slots_per_expert).masked_fill_(~table.kept_NK, table.num_experts)
     slot_NE = table.slot_NK.new_full((num_units, table.num_experts + 1), num_slots)
     slot_NE = slot_NE.scatter_(1, expert_NK, table.slot_NK)[:, :-1]
-    padded_SW = F.pad(rows_SW, (0, 0, 0, 1))
-    return padded_SW.index_select(0, slot_NE.flatten()).view(num_units, -1)
+    return rows_SW.index_select(0, slot_NE.flatten()).view(num_units, -1)
 
 
 def slots_of(experts: slice, table: SlotTable) -> tuple[slice, slice]:
