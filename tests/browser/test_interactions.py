@@ -88,7 +88,7 @@ def test_2_a_click_on_the_atlas_lights_what_the_expert_took(page: Page, example:
     expect(page.locator('.map[data-site="5"]')).to_be_visible()
 
     page.locator(".map select.site").select_option("2")  # and the map leads again
-    expect(page.locator(".st-key-chart_load .gtitle")).to_contain_text("L1 attention")
+    expect(page.locator(".st-key-chart_load .gtitle").last).to_contain_text("L1 attention")
 
 
 # ---------------------------------------------------------------- 3: hover
@@ -161,7 +161,7 @@ def test_5_layers_and_steps_are_scrubbed_in_the_browser(page: Page, example: Rou
     expect(page.locator(".map .token.later")).to_have_count(example.num_units - prompt)
 
     page.evaluate("() => window.release()")  # and then the other views follow
-    expect(page.locator(".st-key-chart_load .gtitle")).to_contain_text("L3 attention")
+    expect(page.locator(".st-key-chart_load .gtitle").last).to_contain_text("L3 attention")
     expect(page).to_have_url(re.compile("site=6"))
 
 
@@ -174,9 +174,9 @@ def test_6_the_same_tokens_in_the_other_block(page: Page, example: RoutingTrace)
     assert shown_routes(page) == expected[0]
     page.locator(".map .block[data-block='mlp']").click()
     page.evaluate("() => window.release()")
-    expect(page.locator(".st-key-chart_load .gtitle")).to_contain_text("L0 MLP")
+    expect(page.locator(".st-key-chart_load .gtitle").last).to_contain_text("L0 MLP")
     page.get_by_role("tab", name="Loss and entropy").click()
-    expect(page.locator(".st-key-chart_entropy-strip .gtitle")).to_contain_text("L0 MLP")
+    expect(page.locator(".st-key-chart_entropy-strip .gtitle").last).to_contain_text("L0 MLP")
 
 
 # ---------------------------------------------------------------- 8: A and B
