@@ -43,7 +43,7 @@ def build_slot_table(decision: RoutingDecision, num_experts: int, layout: Routin
     expert_NK, kept_NK = decision.expert_NK, decision.kept_NK
     num_units, device = expert_NK.shape[0], expert_NK.device
     chosen_NK = expert_NK.clamp_min(0)
-    kept_NE = kept_NK.new_zeros(num_units, num_experts, dtype=torch.int32).scatter_add_(1, chosen_NK, kept_NK.int())
+    kept_NE = kept_by_expert(decision, kept_NK.int(), num_experts)
     num_groups = 1 if layout is None else layout.num_groups
     place_NE = kept_NE.cumsum(0) if layout is None else _places_in_examples(kept_NE, layout)
     longest = int(place_NE.max()) if num_units else 0

@@ -208,7 +208,7 @@ class _ExpertAttention(torch.autograd.Function):
             )
         grad_x = weighted_sum(table.slot_NK, grad_rows_SD, table.kept_NK.to(x_ND.dtype))
         grad_gate_NK = slot_values_to_units(grad_gate_S, table).to(gate_NK.dtype)
-        grad_b_o = bias_gradient(grad_ND, table) if ctx.has_bias else None
+        grad_b_o = bias_gradient(grad_ND, table.kept_NK) if ctx.has_bias else None
         return grad_x, grad_gate_NK, grad_w_qkv, grad_b_qkv, grad_w_o, grad_b_o, *([None] * 6)
 
 

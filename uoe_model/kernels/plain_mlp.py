@@ -96,7 +96,7 @@ class _ExpertMLP(torch.autograd.Function):
             )
         grad_x = weighted_sum(table.slot_NK, grad_rows_SD, table.kept_NK.to(x_ND.dtype))
         grad_gate_NK = slot_values_to_units(grad_gate_S, table).to(gate_NK.dtype)
-        grad_b2 = bias_gradient(grad_ND, table) if ctx.has_bias else None
+        grad_b2 = bias_gradient(grad_ND, table.kept_NK) if ctx.has_bias else None
         return grad_x, grad_gate_NK, grad_w1, grad_b1, grad_w2, grad_b2, None, None
 
 

@@ -29,9 +29,9 @@ def add_bias_(out_ND: Tensor, bias_D: Tensor, table: SlotTable) -> None:
     out_ND.addcmul_(table.kept_NK.any(-1, keepdim=True).to(out_ND.dtype), bias_D)
 
 
-def bias_gradient(grad_ND: Tensor, table: SlotTable) -> Tensor:
-    """Of a bias (D,) that `add_bias_` added."""
-    return table.kept_NK.any(-1).to(grad_ND.dtype) @ grad_ND
+def bias_gradient(grad_ND: Tensor, kept_NK: Tensor) -> Tensor:
+    """Of a bias (D,) that every unit with a kept expert got once."""
+    return kept_NK.any(-1).to(grad_ND.dtype) @ grad_ND
 
 
 def slot_values_to_units(values_S: Tensor, table: SlotTable) -> Tensor:

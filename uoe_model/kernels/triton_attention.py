@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from uoe_model.decision import RaggedSlots
 from uoe_model.kernels.head_shape import HeadShape, Rotation
+from uoe_model.kernels.plain_rows import bias_gradient
 from uoe_model.kernels.triton_flash import Attending
-from uoe_model.kernels.triton_mlp import bias_gradient
 from uoe_model.kernels.triton_products import expert_product
 from uoe_model.kernels.triton_rows import (
     assignments_of_rows,

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from uoe_model.decision import RaggedSlots
+from uoe_model.kernels.plain_rows import bias_gradient
 from uoe_model.kernels.triton_activations import gelu, gelu_slope
 from uoe_model.kernels.triton_products import expert_product, product_of_rows
 from uoe_model.kernels.triton_rows import (
@@ -183,11 +184,6 @@ class _ExpertMLP(torch.autograd.Function):
         grad_x_ND, grad_gate_NK = combine(grad_rows_RD, expert_NK, kept_NK, slots, gate_parts_RP=gate_parts_RP)
         grad_b2_D = bias_gradient(grad_ND, kept_NK) if ctx.has_bias else None
         return grad_x_ND, grad_gate_NK, grad_w1_EDA, grad_b1_EA, grad_w2_EFD, grad_b2_D, None, None, None, None
-
-
-def bias_gradient(grad_ND: Tensor, kept_NK: Tensor) -> Tensor:
-    """Of a bias (D,) that every unit with a kept expert got once."""
-    return kept_NK.any(-1).to(grad_ND.dtype) @ grad_ND
 
 
 def expert_mlp(
